@@ -1,0 +1,3 @@
+module dewey
+
+go 1.26.0

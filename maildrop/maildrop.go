@@ -1,0 +1,88 @@
+// Package maildrop is the contract between the protocol and whatever keeps mail: a Store opens an
+// owner's Maildrop for one session, the Maildrop lists its messages, hands them over and removes
+// some. The protocol never imports a store, a store never imports the protocol; both import this.
+//
+// A store need not know anything of POP3's numbers, deletion marks, byte-stuffing or states: that is
+// the server's. Package maildrop/message helps a store to measure a message and to send it with the
+// right line ends, package maildrop/maildroptest checks that it keeps this contract.
+package maildrop
+
+import (
+	"context"
+	"errors"
+	"io"
+)
+
+var (
+	// ErrInUse says that another session holds the maildrop. RFC 1939 section 4.
+	ErrInUse = errors.New("maildrop is in use")
+	// ErrNoMessage says that no message has that number.
+	ErrNoMessage = errors.New("no such message")
+	// ErrGone says that a message was there when the maildrop was opened, and was removed since by
+	// somebody else.
+	ErrGone = errors.New("message is gone")
+	// ErrDamaged says that the maildrop cannot be served until a person has looked at it. What was
+	// found must be in the error that wraps it.
+	ErrDamaged = errors.New("maildrop is damaged")
+)
+
+// An Owner is the user whose maildrop is opened, as the user database knows him.
+type Owner struct {
+	Name string // the proven login name
+	Home string // an absolute path; empty if the database names none
+}
+
+// A Store hands over maildrops. Its methods may be called from many goroutines at once.
+type Store interface {
+	// Open locks the owner's maildrop against every other session, in this process or any other, and
+	// takes the scan of what is in it. The lock ends with Close, or with the process. An owner who
+	// has had no mail yet has an empty maildrop.
+	//
+	// It may wait a little for a lock and then returns ErrInUse. ErrDamaged if a person is needed.
+	// Any other error means that the maildrop could not be read for now. A fault is never an empty
+	// maildrop. No lock is held when Open returns an error.
+	Open(ctx context.Context, owner Owner) (Maildrop, error)
+}
+
+// A Maildrop is one owner's mail, opened and locked for one session. Messages are numbered from 1
+// and keep their numbers until Close; mail delivered meanwhile belongs to the next session. RFC 1939
+// sections 4 and 5. One goroutine uses a Maildrop at a time.
+type Maildrop interface {
+	// Messages returns the scan taken at Open; message n is at index n-1. The caller does not change it.
+	Messages() []Message
+
+	// Retrieve returns message n with CRLF line ends, not byte-stuffed: io.EOF comes after exactly as
+	// many octets as the Message that it returns says, and only then; when the rest cannot be read,
+	// Read returns another error. That Message is the one in the scan, unless the store's record of
+	// its sizes proved wrong; its unique-id is always the same. ErrNoMessage if there is no n; ErrGone
+	// if it was removed underneath. The caller closes the reader.
+	Retrieve(ctx context.Context, n int) (Message, io.ReadCloser, error)
+
+	// Remove removes the given messages and no others. When it returns nil they are gone for good,
+	// also after a crash; one that somebody else has removed counts as removed. On error some or all
+	// of them may remain, under the unique-ids that they had. ErrNoMessage, with nothing removed, if a
+	// number is not in the scan.
+	Remove(ctx context.Context, numbers []int) error
+
+	// Close releases the lock. It removes nothing. The Maildrop is of no use afterwards.
+	Close() error
+}
+
+// Message is what a scan listing and a unique-id listing say of one message.
+type Message struct {
+	// UID is the unique-id: 1 to 70 octets from 0x21 to 0x7E, unique in the maildrop, the same in
+	// every session, never used again for another message. RFC 1939 section 7.
+	UID string
+
+	// Octets is the message's exact size as sent: line ends as CRLF, the last line's too, before
+	// byte-stuffing. RFC 1939 section 11.
+	Octets int64
+
+	// Surrogate is the exact size of what is sent instead to a client that has not asked for UTF-8:
+	// 0 if the message goes out as it is, NoSurrogate if it can't be sent to such a client. RFC 6856
+	// section 2.1. Package maildrop/message computes it.
+	Surrogate int64
+}
+
+// NoSurrogate marks a message that only a client in UTF-8 mode can have.
+const NoSurrogate int64 = -1
