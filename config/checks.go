@@ -1,0 +1,118 @@
+package config
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+)
+
+// hostname is a name as DNS has them: the greeting shows it, and APOP's timestamp has it after the @.
+var hostname = textual{"mail.example.org", func(s string) *fault {
+	if why := badHost(s); why != "" {
+		return faultf(`write a host name, such as "mail.example.org"`, "%s %s", quote(s), why)
+	}
+	return nil
+}}
+
+// badHost says what is wrong with a host name; "" if nothing is. RFC 1123 section 2.1; an underscore
+// is let pass, because names in use have it.
+func badHost(s string) string {
+	if s == "" {
+		return "is empty"
+	}
+	if len(s) > 253 {
+		return "is longer than 253 octets"
+	}
+	for label := range strings.SplitSeq(strings.TrimSuffix(s, "."), ".") {
+		if label == "" || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' {
+			return "is not a host name"
+		}
+		for _, r := range label {
+			if (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' && r != '_' {
+				return fmt.Sprintf("is not a host name: it has %q in it", r)
+			}
+		}
+	}
+	return ""
+}
+
+// file is the name of a file, or nothing.
+var file = textual{"/etc/dewey/key.pem", func(s string) *fault { return badPath(s) }}
+
+// folder is the name of a folder.
+var folder = textual{"/var/lib/dewey", func(s string) *fault {
+	if s == "" {
+		return faultf(`write a folder, such as "/var/lib/dewey"`, "is empty")
+	}
+	return badPath(s)
+}}
+
+func badPath(s string) *fault {
+	if i := strings.IndexFunc(s, isControl); i >= 0 {
+		return faultf("write it without", "%s has a control character in it", quote(s))
+	}
+	return nil
+}
+
+func isControl(r rune) bool { return r < 0x20 || r == 0x7f }
+
+// addresses are what a listener binds.
+var addresses = list(word(aString, `"127.0.0.1:1110"`, address, quoteTOML), `["127.0.0.1:1110"]`,
+	func(a string) string { return a })
+
+// address checks host:port and returns it in one spelling, so that equal ones compare equal.
+func address(s string) (string, *fault) {
+	const right = `write host:port, such as "127.0.0.1:1110", ":110" or "[::1]:110"`
+	host, port, err := net.SplitHostPort(s)
+	if err != nil {
+		why := "is not an address with a port"
+		if strings.Count(s, ":") > 1 && !strings.Contains(s, "[") {
+			why = "is an IPv6 address without brackets or without a port"
+		}
+		return "", faultf(right, "%s %s", quote(s), why)
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil {
+		return "", faultf("write a port from 0 to 65535 after the host; 0 lets the system choose",
+			"%s is not a port, in %s", quote(port), quote(s))
+	}
+	if ip, err := netip.ParseAddr(host); err == nil {
+		host = ip.String()
+	} else if why := badHost(host); host != "" && why != "" {
+		return "", faultf(right, "%s %s, in %s", quote(host), why, quote(s))
+	}
+	return net.JoinHostPort(strings.ToLower(host), strconv.FormatUint(n, 10)), nil
+}
+
+// networks are addresses and prefixes.
+var networks = list(word(aString, `"192.0.2.0/24"`, network, func(p netip.Prefix) string {
+	if p.IsSingleIP() {
+		return quoteTOML(p.Addr().String())
+	}
+	return quoteTOML(p.String())
+}), `["192.0.2.0/24", "2001:db8::/32"]`, nil)
+
+func network(s string) (netip.Prefix, *fault) {
+	const right = `write an address or a prefix, such as "192.0.2.1", "192.0.2.0/24" or "2001:db8::/32"`
+	if ip, err := netip.ParseAddr(s); err == nil {
+		if ip.Zone() != "" {
+			return netip.Prefix{}, faultf(right, "%s has a zone", quote(s))
+		}
+		ip = ip.Unmap()
+		return netip.PrefixFrom(ip, ip.BitLen()), nil
+	}
+	p, err := netip.ParsePrefix(s)
+	if err != nil {
+		return netip.Prefix{}, faultf(right, "%s is neither an address nor a prefix", quote(s))
+	}
+	if p.Addr().Is4In6() {
+		return netip.Prefix{}, faultf("write it as an IPv4 prefix", "%s is an IPv4 prefix in IPv6's dress", quote(s))
+	}
+	if p != p.Masked() {
+		return netip.Prefix{}, faultf(fmt.Sprintf("write %q, or %q for the one address", p.Masked(), p.Addr()),
+			"%s has bits set after the first %d", quote(s), p.Bits())
+	}
+	return p, nil
+}

@@ -1,0 +1,228 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/netip"
+	"os"
+	"strings"
+	"time"
+)
+
+// maxFile is the most octets of a configuration file. A larger one is a mistake (a log, a disk).
+const maxFile = 1 << 20
+
+// Config is everything that can be configured. Get one from Load; the zero Config is of no use.
+type Config struct {
+	Hostname string
+	Data     string // the folder of all that dewey keeps; relative to the working directory
+	POP3     POP3
+	POP3S    Listener
+	LMTP     Listener
+	TLS      TLS
+	Login    Login
+	Users    Users
+	Maildir  Maildir
+
+	sources map[string]Source // by key; what is missing is a default
+}
+
+// POP3 is the table [pop3].
+type POP3 struct {
+	Listen      []string // host:port; empty: the listener is off
+	ShowVersion bool     // CAPA's IMPLEMENTATION names the version. RFC 2449 section 6.9
+	Language    string   // one of Languages
+}
+
+// Listener is a table that has nothing but addresses.
+type Listener struct {
+	Listen []string // host:port; empty: the listener is off
+}
+
+// TLS is the table [tls].
+type TLS struct {
+	Certificate string // a PEM file; empty: none
+	Key         string
+}
+
+// Login is the table [login].
+type Login struct {
+	Plaintext          string // PlaintextNever, PlaintextLoopback or PlaintextAlways
+	IdleTimeout        time.Duration
+	MaxUnauthenticated int
+	MaxConnections     int
+	MaxPerUser         int
+	MaxPerAddress      int
+	FailureDelay       time.Duration
+	TrustedNetworks    []netip.Prefix
+}
+
+// Users is the table [users].
+type Users struct {
+	File string // may hold {data}; see UsersFile
+}
+
+// Maildir is the table [maildir].
+type Maildir struct {
+	Path string // holds placeholders; see MaildirPath
+}
+
+// What login.plaintext may be: who may log in with a password in clear, without TLS.
+const (
+	PlaintextNever    = "never"
+	PlaintextLoopback = "loopback"
+	PlaintextAlways   = "always"
+)
+
+// Languages are the choices of pop3.language. They are those that pop3server speaks; a test in
+// cmd/dewey holds the two lists together.
+var Languages = []string{"i-default", "en", "de", "fr", "es"}
+
+// A Source is where a value came from. The zero Source is the default.
+type Source struct {
+	File string // the name as given
+	Line int    // from 1
+	Set  bool   // from --set, which wins over the file
+}
+
+// IsDefault tells whether neither the file nor the command line gave the value.
+func (s Source) IsDefault() bool { return s == Source{} }
+
+// String returns "default", "--set" or "file:line".
+func (s Source) String() string {
+	switch {
+	case s.Set:
+		return "--set"
+	case s.IsDefault():
+		return "default"
+	}
+	return fmt.Sprintf("%s:%d", printable(s.File), s.Line)
+}
+
+// Source returns where the value of a key came from.
+func (c *Config) Source(key string) Source { return c.sources[key] }
+
+// Load reads the file ("" for none), applies sets on top (each "key=value", the last of a key wins)
+// and checks the whole. The error is of type Problems and holds everything that is wrong, or says
+// why the file could not be read; the Config is nil then.
+func Load(file string, sets []string) (*Config, error) {
+	var data []byte
+	var problems Problems
+	if file != "" {
+		var err error
+		data, err = readFile(file)
+		if err != nil {
+			problems = append(problems, Problem{Source: Source{File: file}, Wrong: err.Error()})
+		}
+	}
+	c, more := parse(file, data, sets)
+	if problems = append(problems, more...); len(problems) > 0 {
+		return nil, problems
+	}
+	return c, nil
+}
+
+// readFile reads at most maxFile octets. Its errors do not name the file: the caller does.
+func readFile(name string) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, bare(err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err != nil {
+		return nil, bare(err)
+	}
+	if len(data) > maxFile {
+		return nil, fmt.Errorf("larger than %d octets; name a configuration file in TOML", maxFile)
+	}
+	return data, nil
+}
+
+// bare takes operation and name out of an error of package os.
+func bare(err error) error {
+	var pe *fs.PathError
+	if errors.As(err, &pe) {
+		return pe.Err
+	}
+	return err
+}
+
+// parse is Load without the file system.
+func parse(name string, data []byte, sets []string) (*Config, Problems) {
+	c := defaults()
+	var problems Problems
+	problems = append(problems, c.readTOML(name, data)...)
+	for _, s := range sets {
+		problems = append(problems, c.set(s)...)
+	}
+	if len(problems) == 0 { // what depends on several keys says nothing new about wrong ones
+		problems = c.check()
+	}
+	return c, problems
+}
+
+// set applies one key=value of the command line.
+func (c *Config) set(s string) Problems {
+	name, value, found := strings.Cut(s, "=")
+	name = strings.TrimSpace(name)
+	problem := func(f fault) Problem {
+		return Problem{Source: Source{Set: true}, Key: name, Wrong: f.wrong, Right: f.right}
+	}
+	if !found {
+		return Problems{problem(fault{wrong: "has no value", right: "write --set key=value"})}
+	}
+	k, ok := keyNamed(name)
+	if !ok {
+		return Problems{problem(unknownKey(strings.Split(name, ".")))}
+	}
+	v, f := k.split(value)
+	if f != nil {
+		return Problems{problem(*f)}
+	}
+	var problems Problems
+	for _, f := range k.apply(c, v) {
+		problems = append(problems, problem(f))
+	}
+	c.sources[name] = Source{Set: true}
+	return problems
+}
+
+// check finds what is wrong between values that are right each by itself.
+func (c *Config) check() Problems {
+	var problems Problems
+	report := func(key string, f fault) {
+		problems = append(problems, Problem{Source: c.Source(key), Key: key, Wrong: f.wrong, Right: f.right})
+	}
+	if (c.TLS.Certificate == "") != (c.TLS.Key == "") {
+		has, lacks := "tls.certificate", "tls.key"
+		if c.TLS.Certificate == "" {
+			has, lacks = lacks, has
+		}
+		report(has, fault{wrong: "is set, but " + lacks + " is not", right: "set both or none"})
+	}
+	// Two listeners can't have one address. A default gives way in silence: its listener may be one
+	// that is not served at all.
+	at := map[string]string{}
+	for _, l := range []struct {
+		key    string
+		listen []string
+	}{{"pop3.listen", c.POP3.Listen}, {"pop3s.listen", c.POP3S.Listen}, {"lmtp.listen", c.LMTP.Listen}} {
+		if c.Source(l.key).IsDefault() {
+			continue
+		}
+		for _, a := range l.listen {
+			if other, taken := at[a]; taken && !strings.HasSuffix(a, ":0") {
+				report(l.key, fault{
+					wrong: fmt.Sprintf("%s is also in %s", quote(a), other),
+					right: "give each listener an address of its own",
+				})
+			}
+			at[a] = l.key
+		}
+	}
+	byLine(problems)
+	return problems
+}

@@ -1,0 +1,230 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// raw is a value as it was written, in the file or after --set.
+type raw struct {
+	what string // aString, aList, …
+	text string // a string's contents; else as written
+	list []raw  // the elements of aList
+	line int    // in the file
+}
+
+// What a raw value can be.
+const (
+	aString  = "a string"
+	aNumber  = "a whole number"
+	aFloat   = "a fraction"
+	aBoolean = "a boolean"
+	aDate    = "a date"
+	aList    = "a list"
+	aTable   = "a table"
+)
+
+// A kind is how a key's values are read and shown.
+type kind[T any] struct {
+	what  string
+	read  func(raw) (T, []fault)
+	split func(string) (raw, *fault) // what --set's text means
+	show  func(T) string             // as TOML
+}
+
+// word makes a kind whose values are not lists. example is a value as TOML.
+func word[T any](what, example string, parse func(string) (T, *fault), show func(T) string) kind[T] {
+	return kind[T]{
+		what: what,
+		read: func(r raw) (T, []fault) {
+			var zero T
+			if r.what != what {
+				return zero, []fault{{line: r.line, wrong: "is " + r.what, right: "write " + what + ", such as " + example}}
+			}
+			v, f := parse(r.text)
+			if f != nil {
+				f.line = r.line
+				return zero, []fault{*f}
+			}
+			return v, nil
+		},
+		split: func(s string) (raw, *fault) {
+			if !utf8.ValidString(s) {
+				return raw{}, faultf("write UTF-8", "%s is not UTF-8", quote(s))
+			}
+			return raw{what: what, text: s}, nil
+		},
+		show: show,
+	}
+}
+
+// textual is a check of a string, with an example of a good one.
+type textual struct {
+	example string
+	check   func(string) *fault
+}
+
+// text is a string that passes a check.
+func text(t textual) kind[string] {
+	return word(aString, quoteTOML(t.example), func(s string) (string, *fault) { return s, t.check(s) }, quoteTOML)
+}
+
+// choice is one of a few words.
+func choice(words ...string) kind[string] {
+	quoted := make([]string, len(words))
+	for i, w := range words {
+		quoted[i] = quoteTOML(w)
+	}
+	return text(textual{words[0], func(s string) *fault {
+		if slices.Contains(words, s) {
+			return nil
+		}
+		right := "write one of " + strings.Join(quoted, ", ")
+		if near := nearest(s, words); near != "" {
+			right = "did you mean " + quoteTOML(near) + "? It is one of " + strings.Join(quoted, ", ")
+		}
+		return faultf(right, "%s is not a choice", quote(s))
+	}})
+}
+
+// boolean is true or false.
+var boolean = word(aBoolean, "true", func(s string) (bool, *fault) {
+	if s != "true" && s != "false" {
+		return false, faultf("write true or false", "%s is not a boolean", quote(s))
+	}
+	return s == "true", nil
+}, strconv.FormatBool)
+
+// number is a whole number from low to high.
+func number(low, high int64) kind[int] {
+	right := fmt.Sprintf("write a whole number from %d to %d", low, high)
+	return word(aNumber, "100", func(s string) (int, *fault) {
+		digits, base := strings.ReplaceAll(s, "_", ""), 10
+		if len(digits) > 1 && digits[0] == '0' && strings.ContainsRune("xob", rune(digits[1])) {
+			base = 0
+		}
+		n, err := strconv.ParseInt(digits, base, 64)
+		switch {
+		case errors.Is(err, strconv.ErrSyntax):
+			return 0, faultf(right, "%s is not a whole number", quote(s))
+		case n < low: // out of range, n is the nearest that there is
+			return 0, faultf(right, "%s is too small", cut(s))
+		case n > high:
+			return 0, faultf(right, "%s is too large", cut(s))
+		}
+		return int(n), nil
+	}, strconv.Itoa)
+}
+
+// duration is a string with a unit, from low to high. why is appended to what a lower one reads.
+func duration(low, high time.Duration, why string) kind[time.Duration] {
+	example := quoteTOML(showDuration(max(low, time.Second)))
+	right := "write a time from " + showDuration(low) + " to " + showDuration(high) + ", such as " + example
+	return word(aString, example, func(s string) (time.Duration, *fault) {
+		d, err := time.ParseDuration(s)
+		switch {
+		case err != nil:
+			return 0, faultf(right, "%s is not a time with a unit (ms, s, m, h)", quote(s))
+		case d < low:
+			return 0, faultf(right, "%s is shorter than %s%s", quote(s), showDuration(low), why)
+		case d > high:
+			return 0, faultf(right, "%s is longer than %s", quote(s), showDuration(high))
+		}
+		return d, nil
+	}, func(d time.Duration) string { return quoteTOML(showDuration(d)) })
+}
+
+// showDuration writes a time as a person would: "10m", not "10m0s".
+func showDuration(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}
+
+// list is a list of another kind. With --set it is one value, several with commas between them, a
+// TOML list, or nothing. example is a list as TOML. If same is given, no two elements may be the same to it.
+func list[T any](of kind[T], example string, same func(T) string) kind[[]T] {
+	return kind[[]T]{
+		what: aList,
+		read: func(r raw) ([]T, []fault) {
+			if r.what != aList {
+				return nil, []fault{{line: r.line, wrong: "is " + r.what, right: "write a list, such as " + example}}
+			}
+			var faults []fault
+			values, seen := make([]T, 0, len(r.list)), map[string]bool{}
+			for _, e := range r.list {
+				v, bad := of.read(e)
+				if len(bad) == 0 && same != nil && seen[same(v)] {
+					bad = []fault{{line: e.line, wrong: quote(e.text) + " is listed twice", right: "list it once"}}
+				}
+				if faults = append(faults, bad...); len(bad) > 0 {
+					continue
+				}
+				values = append(values, v)
+				if same != nil {
+					seen[same(v)] = true
+				}
+			}
+			return values, faults
+		},
+		split: func(s string) (raw, *fault) { return splitList(of, s) },
+		show: func(values []T) string {
+			shown := make([]string, len(values))
+			for i, v := range values {
+				shown[i] = of.show(v)
+			}
+			return "[" + strings.Join(shown, ", ") + "]"
+		},
+	}
+}
+
+// splitList reads what --set gives for a list. An address in brackets ("[::1]:110") is none in TOML.
+func splitList[T any](of kind[T], s string) (raw, *fault) {
+	trimmed := strings.TrimSpace(s)
+	if trimmed == "" {
+		return raw{what: aList}, nil
+	}
+	if strings.HasPrefix(trimmed, "[") {
+		if r, ok := parseValue(trimmed); ok {
+			return r, nil
+		}
+	}
+	r := raw{what: aList}
+	for part := range strings.SplitSeq(s, ",") {
+		e, f := of.split(strings.TrimSpace(part))
+		if f != nil {
+			return raw{}, f
+		}
+		r.list = append(r.list, e)
+	}
+	return r, nil
+}
+
+// quoteTOML writes a basic string of TOML. What is not UTF-8 becomes U+FFFD: no value gets so far.
+func quoteTOML(s string) string {
+	var b strings.Builder
+	b.WriteByte('"')
+	for _, r := range s {
+		switch {
+		case r == '"' || r == '\\':
+			b.WriteByte('\\')
+			b.WriteRune(r)
+		case r < 0x20 || r == 0x7f:
+			fmt.Fprintf(&b, `\u%04X`, r)
+		default:
+			b.WriteRune(r)
+		}
+	}
+	b.WriteByte('"')
+	return b.String()
+}
