@@ -68,7 +68,7 @@ func parseArgon2(value string) (Hash, error) {
 		*param.to = n
 	}
 	if m > maxArgon2Memory || t > maxArgon2Time || p > maxArgon2Threads || m*t > maxArgon2Work {
-		return Hash{}, fmt.Errorf("%w: m over %d, t over %d, p over %d or m times t over %d", ErrCost, maxArgon2Memory, maxArgon2Time, maxArgon2Threads, maxArgon2Work)
+		return Hash{}, fmt.Errorf("%w: at most m=%d, t=%d, p=%d and m times t %d would be right", ErrCost, maxArgon2Memory, maxArgon2Time, maxArgon2Threads, maxArgon2Work)
 	}
 	if t < 1 || p < 1 || m < 8*p {
 		return bad("t or p under 1 or m under 8 times p")

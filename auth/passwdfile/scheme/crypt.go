@@ -70,7 +70,7 @@ func parseBcrypt(value string) (Hash, error) {
 	}
 	cost := 10*int(value[4]-'0') + int(value[5]-'0')
 	if cost > maxBcryptCost {
-		return Hash{}, fmt.Errorf("%w: bcrypt's cost over %d", ErrCost, maxBcryptCost)
+		return Hash{}, fmt.Errorf("%w: at most bcrypt's cost %d would be right", ErrCost, maxBcryptCost)
 	}
 	if cost < minBcryptCost {
 		return bad(fmt.Sprintf("bcrypt's cost under %d", minBcryptCost))
@@ -125,7 +125,7 @@ func parseSHACrypt(prefix string, digits int, digest func() hash.Hash, value str
 		case !ok || rounds < minSHARounds:
 			return bad(fmt.Sprintf("rounds is no number from %d", minSHARounds))
 		case rounds > maxSHARounds:
-			return Hash{}, fmt.Errorf("%w: rounds over %d", ErrCost, maxSHARounds)
+			return Hash{}, fmt.Errorf("%w: at most rounds=%d would be right", ErrCost, maxSHARounds)
 		}
 	}
 	salt, key, _ := strings.Cut(rest, "$")

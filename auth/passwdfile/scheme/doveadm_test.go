@@ -73,7 +73,7 @@ func verifies(t *testing.T, field, password string) {
 
 func TestDoveadmVerifiesWhatWeMake(t *testing.T) {
 	for _, name := range append(Names(), "PLAIN.B64", "plain.hex", "ARGON2ID.BASE64") {
-		for _, password := range passwords[max(few(name), 4):] {
+		for _, password := range passwords[len(passwords)-2:] {
 			field, err := Make(name, password)
 			if err != nil {
 				if len(password) > 72 && strings.Contains(err.Error(), "bcrypt") || strings.Contains(password, ":") {

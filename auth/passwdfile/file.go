@@ -1,0 +1,258 @@
+package passwdfile
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"runtime"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/semaphore"
+
+	"dewey/auth"
+	"dewey/auth/passwdfile/scheme"
+)
+
+// DefaultScheme is what new passwords are hashed with if no scheme is named.
+const DefaultScheme = scheme.Default
+
+// Schemes returns the names of the schemes that a users file may have, the default first.
+func Schemes() []string { return scheme.Names() }
+
+// permit is the memory that one permit to hash stands for.
+const permit = 64 << 20
+
+// Options say how a File works.
+type Options struct {
+	Logger *slog.Logger // nil: nothing is logged. Passwords and hashes never are.
+}
+
+// A File is a users file that answers logins. Many goroutines may use it at once.
+type File struct {
+	path string
+	log  *slog.Logger
+
+	state   atomic.Pointer[state]
+	reading chan struct{} // holds one token; who reads the file takes it
+	begun   atomic.Uint64 // reads that were begun, so that those who wait share one
+
+	hashing *semaphore.Weighted // bounds hashes that run at once, and their memory
+	permits int64
+	key     [32]byte // picks whose hash an unknown name runs
+	decoy   scheme.Hash
+
+	now func() time.Time
+	ran func(scheme.Hash) // for tests: called for each hash that is run
+}
+
+// state is what was found at the last look at the file. It is never changed.
+type state struct {
+	table *table // of the last version without errors
+	seen  stamp  // of the version last looked at, with errors or not
+	sum   [sha256.Size]byte
+	read  bool  // some version was read: the file existed
+	racy  bool  // the file was so young that a later change may bear the same stamp: look again
+	err   error // of the version last looked at
+}
+
+var (
+	errRejected = fmt.Errorf("passwdfile: %w", auth.ErrRejected)
+	errVanished = errors.New("the users file has vanished; to put it back, even empty, would be right")
+)
+
+// Open reads a users file. One that does not exist has no users until it appears. If it has errors,
+// all are returned at once (errors.Join), each with path, line, what is wrong and what would be right.
+func Open(path string, opts Options) (*File, error) {
+	f := &File{
+		path:    path,
+		log:     opts.Logger,
+		reading: make(chan struct{}, 1),
+		permits: int64(runtime.GOMAXPROCS(0)),
+		decoy:   scheme.Decoy(),
+		now:     time.Now,
+	}
+	if f.log == nil {
+		f.log = slog.New(slog.DiscardHandler)
+	}
+	f.hashing = semaphore.NewWeighted(f.permits)
+	_, _ = rand.Read(f.key[:]) // never fails
+	f.state.Store(&state{table: &table{}})
+	if err := f.Reload(); err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+// CheckPassword implements auth.PasswordChecker. The name is looked up as it is, then in ASCII lower
+// case; the Identity has it as in the file.
+//
+// All refusals wrap auth.ErrRejected and read the same. Each try runs one hash, whatever comes of it:
+// for an unknown or locked name that of some other user, always the same for the same name, so that
+// unknown names take as long as known ones (trap 42). At most GOMAXPROCS hashes run at once, fewer if
+// they are large; a try waits for its turn until ctx ends.
+//
+// An error that does not wrap auth.ErrRejected means that it could not tell: ctx ended, or the file
+// existed once and has vanished. If the file changes into one with errors, or one that cannot be
+// read, the last good version holds and the errors are logged.
+func (f *File) CheckPassword(ctx context.Context, a auth.Attempt) (auth.Identity, error) {
+	st, err := f.current(ctx)
+	if err != nil {
+		return auth.Identity{}, fmt.Errorf("passwdfile: %w", err)
+	}
+	stranger := f.stranger(st.table, a.User) // also if the name is known: it takes time
+	e, known := st.table.lookup(a.User)
+	h := stranger
+	if known {
+		own, err := scheme.Parse(e.secret)
+		if err != nil {
+			return auth.Identity{}, fmt.Errorf("passwdfile: %w", err)
+		}
+		if own.Locked() {
+			known = false
+		} else {
+			h = own
+		}
+	}
+	fits, err := f.verify(ctx, h, a.Password)
+	if err != nil {
+		return auth.Identity{}, fmt.Errorf("passwdfile: %w", err)
+	}
+	if !fits || !known || !e.extra.admits(a.Remote) {
+		return auth.Identity{}, errRejected
+	}
+	return auth.Identity{User: e.name, Home: e.home}, nil
+}
+
+// stranger returns the hash that an unknown name runs: over all names, the same mix of costs as that
+// of the known ones.
+func (f *File) stranger(t *table, name string) scheme.Hash {
+	mac := hmac.New(sha256.New, f.key[:])
+	mac.Write([]byte(lower(name)))
+	var sum [sha256.Size]byte
+	n := binary.BigEndian.Uint64(mac.Sum(sum[:0]))
+	if len(t.hashed) == 0 {
+		return f.decoy
+	}
+	h, err := scheme.Parse(t.at(t.hashed[n%uint64(len(t.hashed))]).secret)
+	if err != nil {
+		return f.decoy
+	}
+	return h
+}
+
+// verify runs a hash when its turn has come.
+func (f *File) verify(ctx context.Context, h scheme.Hash, password string) (bool, error) {
+	if h.Threads > 0 {
+		n := min(max((h.Memory+permit-1)/permit, int64(h.Threads), 1), f.permits)
+		if err := f.hashing.Acquire(ctx, n); err != nil {
+			return false, err
+		}
+		defer f.hashing.Release(n)
+	}
+	if f.ran != nil {
+		f.ran(h)
+	}
+	return h.Verify(password), nil
+}
+
+// Reload reads the file now, changed or not. It returns the errors of the file, all at once, or why
+// it could not be read; the last good version then holds.
+func (f *File) Reload() error {
+	f.reading <- struct{}{}
+	defer func() { <-f.reading }()
+	return f.read().err // who called tells it, so it is not logged
+}
+
+// current returns the state of the file as it is, which a stat proves.
+func (f *File) current(ctx context.Context) (*state, error) {
+	begun := f.begun.Load()
+	st := f.state.Load()
+	if seen, err := stat(f.path); err == nil && seen == st.seen && !st.racy {
+		return st, st.usable()
+	}
+	select {
+	case f.reading <- struct{}{}:
+		defer func() { <-f.reading }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	if f.begun.Load() > begun { // a read that began after we asked serves us too
+		st = f.state.Load()
+	} else {
+		old := f.state.Load()
+		st = f.read()
+		if st.err != nil && (st.sum != old.sum || old.err == nil || st.err.Error() != old.err.Error()) {
+			for _, one := range each(st.err) { // once for each version of the file
+				f.log.Error("users file", "err", one)
+			}
+		}
+	}
+	return st, st.usable()
+}
+
+// usable says whether logins can be answered.
+func (st *state) usable() error {
+	if errors.Is(st.err, errVanished) {
+		return st.err
+	}
+	return nil
+}
+
+// read looks at the file and makes what it finds the state. Who calls it holds the token of reading,
+// and logs or returns the errors.
+func (f *File) read() *state {
+	f.begun.Add(1)
+	old := f.state.Load()
+	next := &state{table: old.table, sum: old.sum, read: old.read}
+	text, seen, err := readFile(f.path)
+	next.seen = seen
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		if old.read {
+			next.err = fmt.Errorf("%s: %w", f.path, errVanished)
+		}
+		next.seen = stamp{}
+	case err != nil: // perhaps a passing one, too many open files: try again at the next login
+		next.err = err
+		next.racy = true
+	default:
+		next.racy = seen.young(f.now())
+		next.sum = sha256.Sum256([]byte(text))
+		next.read = true
+		if old.read && next.sum == old.sum && !failed(old.err) {
+			next.err = old.err
+			break
+		}
+		var t *table
+		if t, next.err = parse(f.path, text); next.err == nil {
+			next.table = t
+			f.log.Info("users file read", "path", f.path, "users", len(t.index))
+		}
+		if seen.mode&0o004 != 0 {
+			f.log.Warn("users file can be read by everybody; mode 0600 would be right", "path", f.path)
+		}
+	}
+	f.state.Store(next)
+	return next
+}
+
+// failed says that err is no finding about the file's text, but that it could not be read.
+func failed(err error) bool {
+	_, joined := err.(interface{ Unwrap() []error })
+	return err != nil && !joined
+}
+
+// each returns the errors that were joined, or the one.
+func each(err error) []error {
+	if many, ok := err.(interface{ Unwrap() []error }); ok {
+		return many.Unwrap()
+	}
+	return []error{err}
+}

@@ -1,0 +1,174 @@
+package passwdfile
+
+import (
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestParse(t *testing.T) {
+	text := "# users\r\n\n  \nmrose:{PLAIN}tanstaaf\r\n" +
+		"full:{PLAIN}x:1000:1000:Full Name:/srv/full:/bin/sh:allow_nets=192.0.2.0/24,2001:db8::1,local other=1\n" +
+		"relative:{plain}x::::srv/mail\n" +
+		"empty:\n" +
+		"locked:!{PLAIN}x::::/srv/locked\n" +
+		"under@example.org:{PLAIN}x:::::\n" +
+		"with space:{PLAIN}x\n" +
+		"last:{PLAIN}y::::::nologin"
+	table, err := parse("users", text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	type user struct {
+		Home  string
+		Admit bool
+	}
+	got := map[string]user{}
+	for name, offset := range table.index {
+		e := table.at(offset)
+		if e.name != name {
+			t.Errorf("%q is at the line of %q", e.name, name)
+		}
+		got[name] = user{e.home, e.extra.admits(netip.MustParseAddr("::ffff:192.0.2.7"))}
+	}
+	want := map[string]user{
+		"mrose": {"", true}, "full": {"/srv/full", true}, "relative": {"", true}, "empty": {"", true},
+		"locked": {"/srv/locked", true}, "under@example.org": {"", true}, "with space": {"", true}, "last": {"", false},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	if len(table.hashed) != 6 {
+		t.Errorf("%d lines have a hash to run, not 6", len(table.hashed))
+	}
+	full, _ := table.lookup("Full")
+	for address, admitted := range map[string]bool{
+		"192.0.2.255": true, "192.0.3.1": false, "2001:db8::1": true, "2001:db8::2": false, "": false,
+	} {
+		remote, _ := netip.ParseAddr(address)
+		if full.extra.admits(remote) != admitted {
+			t.Errorf("allow_nets and %q: %v", address, !admitted)
+		}
+	}
+}
+
+// All errors come at once, each with its line, and a wrong line takes no other one with it.
+func TestParseErrors(t *testing.T) {
+	lines := []struct{ line, wrong string }{
+		{"good:{PLAIN}x", ""},
+		{"tanstaaf", "no colon"},
+		{":{PLAIN}tanstaaf", "empty user name"},
+		{"a/b:{PLAIN}tanstaaf", "slash"},
+		{"..:{PLAIN}tanstaaf", "dot"},
+		{".:{PLAIN}tanstaaf", "dot"},
+		{".hidden:{PLAIN}tanstaaf", "dot"},
+		{" led:{PLAIN}tanstaaf", "space"},
+		{strings.Repeat("n", 256) + ":{PLAIN}tanstaaf", "255"},
+		{strings.Repeat("n", 255) + ":{PLAIN}x", ""},
+		{"nul:{PLAIN}tans\x00taaf", "control octet"},
+		{"tab:{PLAIN}tans\ttaaf", "control octet"},
+		{"del\x7f:{PLAIN}tanstaaf", "control octet"},
+		{"cr:{PLAIN}tanstaaf\r\r", "control octet"},
+		{"long:{PLAIN}" + strings.Repeat("tanstaaf", 1024), "octets"},
+		{"good:{PLAIN}tanstaaf", "line 1 again"},
+		{"unknown:{tanstaaf}x", "unknown password scheme"},
+		{"weak:{MD5-CRYPT}tanstaaf", "too weak"},
+		{"bare:tanstaaf", "malformed"},
+		{"dear:{SHA512-CRYPT}$6$rounds=999999999$tanstaaf$x", "too costly"},
+		{"nets:{PLAIN}tanstaaf::::::allow_nets=tanstaaf", "allow_nets"},
+		{"# comment \x00 of any kind", ""},
+		{"also good:{PLAIN}x", ""},
+	}
+	var text strings.Builder
+	n := 0
+	for _, l := range lines {
+		text.WriteString(l.line + "\n")
+		if l.wrong != "" {
+			n++
+		}
+	}
+	table, err := parse("users", text.String())
+	if err == nil {
+		t.Fatal("no errors")
+	}
+	messages := strings.Split(err.Error(), "\n")
+	if len(messages) != n {
+		t.Errorf("%d errors, not %d:\n%v", len(messages), n, err)
+	}
+	i := 0
+	for number, l := range lines {
+		if l.wrong == "" {
+			continue
+		}
+		prefix := "users:" + itoa(number+1) + ": "
+		if !strings.HasPrefix(messages[i], prefix) || !strings.Contains(messages[i], l.wrong) || !strings.Contains(messages[i], "would be right") {
+			t.Errorf("%s… %s: %s", prefix, l.wrong, messages[i])
+		}
+		i++
+	}
+	if strings.Contains(err.Error(), "tanstaaf") {
+		t.Errorf("a secret shows:\n%v", err)
+	}
+	if len(table.index) != 3 {
+		t.Errorf("%d users, not 3", len(table.index))
+	}
+}
+
+func TestErrorsAreBounded(t *testing.T) {
+	_, err := parse("users", strings.Repeat("wrong\n", 5000))
+	if messages := strings.Split(err.Error(), "\n"); len(messages) != maxErrors+1 || !strings.HasSuffix(messages[maxErrors], "4000 more errors") {
+		t.Errorf("%d messages, at last %q", len(messages), messages[len(messages)-1])
+	}
+}
+
+func TestOpenRefusesWhatIsNoFile(t *testing.T) {
+	folder := t.TempDir()
+	if _, err := Open(folder, Options{}); err == nil || !strings.Contains(err.Error(), "not a regular file") {
+		t.Error(err)
+	}
+	large := filepath.Join(folder, "large")
+	if err := os.WriteFile(large, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(large, maxFile+1); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(large, Options{}); err == nil || !strings.Contains(err.Error(), "over 256 MiB") {
+		t.Error(err)
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	for _, seed := range []string{
+		"", "\n", "#\n", "mrose:{PLAIN}tanstaaf\r\n", "a:b:c:d:e:/f:g:allow_nets=::1 nologin:h", "a:!:\na:*", "Ab:{PLAIN.HEX}00\n..:x",
+		"a:{ARGON2ID}$argon2id$v=19$m=8,t=1,p=1$/HgoYH/3VKuUad5sTE3+6Q$FMXMUiC64SakYG5lvWmn2aICHA9/H1vIip86deoyxuA",
+		"a:$6$rounds=1000$s$x\n", "a:{BLF-CRYPT}$2y$05$jdwwbv1sfCbIvGMvRUi.ve2njojkOPaP6YSo55EWTI.Nhai03hzt2",
+	} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		table, err := parse("users", text)
+		for name, offset := range table.index {
+			if e := table.at(offset); e.name != name || badName(name) != "" {
+				t.Fatalf("%q is at the line of %q", name, e.name)
+			}
+			if offset > 0 && text[offset-1] != '\n' {
+				t.Fatalf("%q does not begin a line", name)
+			}
+		}
+		if err != nil {
+			return
+		}
+		again, err := parse("users", strings.ReplaceAll(strings.ReplaceAll(text, "\r\n", "\n"), "\n", "\r\n"))
+		if err != nil || len(again.index) != len(table.index) || len(again.hashed) != len(table.hashed) {
+			t.Fatalf("with CRLF: %v", err)
+		}
+	})
+}
