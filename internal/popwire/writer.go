@@ -1,0 +1,206 @@
+package popwire
+
+import (
+	"fmt"
+	"io"
+	"strconv"
+	"sync"
+	"unicode/utf8"
+
+	"dewey/internal/dotstuff"
+	"dewey/pop3"
+)
+
+// A message is read in pieces of bodyPiece octets; a Writer's buffer has bufferSize, which holds such
+// a piece byte-stuffed, and the status line before it.
+const (
+	bodyPiece  = 32 << 10
+	bufferSize = 64 << 10
+)
+
+// The buffers are shared: a session that has nothing to say holds none.
+var (
+	buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
+	pieces  = sync.Pool{New: func() any { return new([bodyPiece]byte) }}
+)
+
+// A Writer writes responses. It gathers them until Flush, or until its buffer is full, so that the
+// end of a response never travels alone for want of gathering (trap 5). After an error it
+// writes nothing more, and each method returns that error.
+type Writer struct {
+	w   io.Writer
+	own *[bufferSize]byte // nil between a Flush and the next octet
+	buf []byte
+	err error
+}
+
+// NewWriter returns a Writer to w.
+func NewWriter(w io.Writer) *Writer { return &Writer{w: w} }
+
+// room makes room for n octets.
+func (w *Writer) room(n int) error {
+	if w.err != nil {
+		return w.err
+	}
+	if w.own == nil {
+		w.own = buffers.Get().(*[bufferSize]byte)
+		w.buf = w.own[:0]
+	}
+	if len(w.buf)+n > bufferSize {
+		w.write()
+	}
+	return w.err
+}
+
+func (w *Writer) write() {
+	if len(w.buf) > 0 && w.err == nil {
+		_, w.err = w.w.Write(w.buf)
+	}
+	w.buf = w.buf[:0]
+}
+
+// Flush writes what was gathered.
+func (w *Writer) Flush() error {
+	if w.own != nil {
+		w.write()
+		buffers.Put(w.own)
+		w.own, w.buf = nil, nil
+	}
+	return w.err
+}
+
+// Discard throws away what was gathered and not yet written.
+func (w *Writer) Discard() {
+	if w.own != nil {
+		buffers.Put(w.own)
+		w.own, w.buf = nil, nil
+	}
+}
+
+// OK writes a positive status line. The text is cut, at a whole character, where the line would pass
+// pop3.MaxResponse octets, and a control octet in it is sent as "?". RFC 1939 section 3.
+func (w *Writer) OK(text string) error { return w.status("+OK", "", text) }
+
+// Err writes a negative status line, with a response code if there is one. RFC 2449 section 8.
+func (w *Writer) Err(code pop3.Code, text string) error { return w.status("-ERR", code, text) }
+
+func (w *Writer) status(indicator string, code pop3.Code, text string) error {
+	if err := w.room(pop3.MaxResponse); err != nil {
+		return err
+	}
+	line := len(w.buf)
+	w.buf = append(w.buf, indicator...)
+	if code != "" {
+		w.buf = append(append(append(w.buf, " ["...), code...), ']')
+	}
+	if text != "" {
+		w.buf = append(w.buf, ' ')
+		most := pop3.MaxResponse - len("\r\n") - (len(w.buf) - line)
+		if len(text) > most {
+			for most > 0 && !utf8.RuneStart(text[most]) {
+				most--
+			}
+			text = text[:most]
+		}
+		at := len(w.buf)
+		w.buf = append(w.buf, text...)
+		for i, c := range w.buf[at:] {
+			if c < ' ' || c == 0x7f {
+				w.buf[at+i] = '?'
+			}
+		}
+	}
+	w.buf = append(w.buf, '\r', '\n')
+	return nil
+}
+
+// Line writes a line of a multi-line response that is not a message: it is byte-stuffed, and must
+// have no line end and at most pop3.MaxResponse-2 octets.
+func (w *Writer) Line(line string) error {
+	if err := w.room(pop3.MaxResponse + 1); err != nil {
+		return err
+	}
+	if line != "" && line[0] == '.' {
+		w.buf = append(w.buf, '.')
+	}
+	w.buf = append(append(w.buf, line...), '\r', '\n')
+	return nil
+}
+
+// Number writes a line of a scan listing: a message-number and a size. RFC 1939 section 5.
+func (w *Writer) Number(number int, octets int64) error {
+	if err := w.room(64); err != nil {
+		return err
+	}
+	w.buf = append(strconv.AppendInt(w.buf, int64(number), 10), ' ')
+	w.buf = append(strconv.AppendInt(w.buf, octets, 10), '\r', '\n')
+	return nil
+}
+
+// UID writes a line of a unique-id listing. RFC 1939 section 7.
+func (w *Writer) UID(number int, uid string) error {
+	if err := w.room(pop3.MaxResponse); err != nil {
+		return err
+	}
+	w.buf = append(strconv.AppendInt(w.buf, int64(number), 10), ' ')
+	w.buf = append(append(w.buf, uid...), '\r', '\n')
+	return nil
+}
+
+// A ReadError says that a message could not be read to its end; it wraps the cause.
+type ReadError struct{ Err error }
+
+func (e *ReadError) Error() string { return "message cut off: " + e.Err.Error() }
+func (e *ReadError) Unwrap() error { return e.Err }
+
+// Message writes what r yields, its lines ending in CRLF, byte-stuffed. If r fails, if it yields
+// another number of octets than it should (octets < 0: any), or if its last line has no end, the
+// error is a *ReadError: the response can't be finished and must not be ended (trap 2).
+func (w *Writer) Message(r io.Reader, octets int64) error {
+	piece := pieces.Get().(*[bodyPiece]byte)
+	defer pieces.Put(piece)
+	var (
+		stuff dotstuff.Stuffer
+		sent  int64
+		last  byte = '\n'
+		empty int
+	)
+	for {
+		n, err := r.Read(piece[:])
+		if n == 0 && err == nil {
+			if empty++; empty >= 100 {
+				err = io.ErrNoProgress
+			}
+		}
+		if n > 0 {
+			empty = 0
+			if e := w.room(n + n/2 + 1); e != nil {
+				return e
+			}
+			w.buf = stuff.Append(w.buf, piece[:n])
+			sent += int64(n)
+			last = piece[n-1]
+		}
+		switch {
+		case octets >= 0 && sent > octets:
+			return &ReadError{fmt.Errorf("it has more than its %d octets", octets)}
+		case err == io.EOF && octets >= 0 && sent < octets:
+			return &ReadError{fmt.Errorf("it ended after %d of its %d octets", sent, octets)}
+		case err == io.EOF && last != '\n':
+			return &ReadError{fmt.Errorf("its last line has no end")}
+		case err == io.EOF:
+			return nil
+		case err != nil:
+			return &ReadError{err}
+		}
+	}
+}
+
+// End ends a multi-line response. RFC 1939 section 3.
+func (w *Writer) End() error {
+	if err := w.room(3); err != nil {
+		return err
+	}
+	w.buf = append(w.buf, '.', '\r', '\n')
+	return nil
+}

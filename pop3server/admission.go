@@ -1,0 +1,128 @@
+package pop3server
+
+import (
+	"container/list"
+	"net/netip"
+	"sync"
+)
+
+// admission counts who is connected and decides who else may be.
+type admission struct {
+	mu         sync.Mutex
+	all        int
+	perAddress map[netip.Prefix]int
+	perUser    map[string]int
+	waiting    *list.List // of *session: not logged in, the oldest in front
+}
+
+func newAdmission() *admission {
+	return &admission{
+		perAddress: make(map[netip.Prefix]int),
+		perUser:    make(map[string]int),
+		waiting:    list.New(),
+	}
+}
+
+// A place is what a connection holds of the bounds.
+type place struct {
+	in      *admission
+	address netip.Prefix
+	wait    *list.Element // nil once logged in
+	user    string
+}
+
+// network is the unit in which addresses are counted: an IPv4 address, or the /64 that a host on
+// IPv6 can choose its address from.
+func network(a netip.Addr) netip.Prefix {
+	bits := a.BitLen()
+	if a.Is6() {
+		bits = 64
+	}
+	p, err := a.WithZone("").Prefix(bits)
+	if err != nil {
+		return netip.Prefix{} // no IP connection: all of them count as one address
+	}
+	return p
+}
+
+func trusted(networks []netip.Prefix, a netip.Addr) bool {
+	for _, p := range networks {
+		if p.Contains(a.WithZone("")) {
+			return true
+		}
+	}
+	return false
+}
+
+// connect takes a place for a connection. Where it finds too many that are not logged in, it returns
+// the oldest of them, to be dropped. errServerBusy, errAddressBusy.
+func (a *admission) connect(s *session, limits *Settings) (p *place, drop *session, err error) {
+	addr := s.info.Remote.Addr()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	p = &place{in: a, address: network(addr)}
+	switch {
+	case limits.MaxConnections > 0 && a.all >= limits.MaxConnections:
+		return nil, nil, errServerBusy
+	case limits.MaxPerAddress > 0 && a.perAddress[p.address] >= limits.MaxPerAddress && !trusted(limits.Trusted, addr):
+		return nil, nil, errAddressBusy
+	}
+	if limits.MaxUnauthenticated > 0 && a.waiting.Len() >= limits.MaxUnauthenticated {
+		drop = a.waiting.Remove(a.waiting.Front()).(*session)
+	}
+	a.all++
+	a.perAddress[p.address]++
+	p.wait = a.waiting.PushBack(s)
+	return p, drop, nil
+}
+
+// login takes a place for a session of a user who was proven. errUserBusy.
+func (p *place) login(user string, limits *Settings) error {
+	p.in.mu.Lock()
+	defer p.in.mu.Unlock()
+	if limits.MaxPerUser > 0 && p.in.perUser[user] >= limits.MaxPerUser {
+		return errUserBusy
+	}
+	p.in.perUser[user]++
+	p.user = user
+	return nil
+}
+
+// loggedIn says that the session is inside: it no longer counts as unauthenticated.
+func (p *place) loggedIn() {
+	p.in.mu.Lock()
+	defer p.in.mu.Unlock()
+	p.in.waiting.Remove(p.wait)
+	p.wait = nil
+}
+
+// logout gives a user's place back, after a login that came to nothing.
+func (p *place) logout() {
+	p.in.mu.Lock()
+	defer p.in.mu.Unlock()
+	p.leaveUser()
+}
+
+func (p *place) leaveUser() {
+	if p.user == "" {
+		return
+	}
+	if p.in.perUser[p.user]--; p.in.perUser[p.user] == 0 {
+		delete(p.in.perUser, p.user)
+	}
+	p.user = ""
+}
+
+// leave gives all of it back.
+func (p *place) leave() {
+	p.in.mu.Lock()
+	defer p.in.mu.Unlock()
+	p.in.all--
+	if p.in.perAddress[p.address]--; p.in.perAddress[p.address] == 0 {
+		delete(p.in.perAddress, p.address)
+	}
+	if p.wait != nil {
+		p.in.waiting.Remove(p.wait) // does nothing if it was dropped from there
+	}
+	p.leaveUser()
+}

@@ -1,0 +1,172 @@
+package pop3server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"dewey/auth"
+	"dewey/internal/popwire"
+	"dewey/maildrop"
+	"dewey/pop3"
+)
+
+// plaintext says whether a password may be sent over this connection as it is.
+func (s *session) plaintext() bool {
+	remote := s.info.Remote.Addr()
+	switch s.settings.Plaintext {
+	case PlaintextAlways:
+		return true
+	case PlaintextLoopback:
+		return !remote.IsValid() || remote.IsLoopback()
+	}
+	return false
+}
+
+// capa lists the capabilities, in AUTHORIZATION and TRANSACTION the same. RFC 2449 section 5.
+func (s *session) capa(context.Context, []string) (response, error) {
+	tags := []string{"TOP", "UIDL"} // RFC 2449 sections 6.1, 6.8
+	if s.plaintext() {
+		tags = append(tags, "USER") // RFC 2449 section 6.2
+	}
+	tags = append(tags,
+		"RESP-CODES",     // RFC 2449 section 6.4
+		"AUTH-RESP-CODE", // RFC 3206 section 6
+		"PIPELINING",     // RFC 2449 section 6.6
+		"EXPIRE NEVER",   // RFC 2449 section 6.7: the server itself removes nothing
+		"UTF8",           // RFC 6856 section 2, without USER: names and passwords are octets here
+		"LANG",           // RFC 6856 section 3
+		"IMPLEMENTATION "+s.settings.Implementation, // RFC 2449 section 6.9
+	)
+	return response{text: s.lang.say("capability list follows"), body: func(w *popwire.Writer) error {
+		for _, tag := range tags {
+			if err := w.Line(tag); err != nil {
+				return err
+			}
+		}
+		return nil
+	}}, nil
+}
+
+// setUTF8 switches to UTF-8 mode for good. RFC 6856 section 2.1.
+func (s *session) setUTF8(context.Context, []string) (response, error) {
+	s.utf8 = true
+	return response{text: s.lang.say("UTF-8 mode")}, nil
+}
+
+// mechanisms answers a bare AUTH, with which Outlook asks for a list of SASL mechanisms (trap 40). There
+// are none yet.
+func (s *session) mechanisms(_ context.Context, args []string) (response, error) {
+	if len(args) > 0 {
+		return response{}, errMechanism
+	}
+	return response{body: func(*popwire.Writer) error { return nil }}, nil
+}
+
+// setUser takes a name, whoever's it is: to tell would help those who guess. RFC 1939 section 13.
+func (s *session) setUser(_ context.Context, args []string) (response, error) {
+	if !s.plaintext() {
+		return response{}, errPlaintext
+	}
+	s.user = args[0]
+	return response{}, nil
+}
+
+// pass logs in. RFC 1939 section 7.
+func (s *session) pass(ctx context.Context, args []string) (response, error) {
+	user := s.user
+	s.user = ""
+	if user == "" {
+		return response{}, errNoUser
+	}
+	id, err := s.srv.Users.CheckPassword(ctx, auth.Attempt{User: user, Password: args[0], Remote: s.info.Remote.Addr()})
+	if err != nil {
+		return response{}, s.refuse(user, err)
+	}
+	return s.enter(ctx, id)
+}
+
+// refuse logs a login that failed and holds the refusal of bad credentials back.
+func (s *session) refuse(user string, err error) error {
+	if _, _, known := refusal(err); known {
+		s.log.Warn("login failed", "user", user, "error", err)
+	} else {
+		err = fmt.Errorf("login of %q: %w", user, err) // respond logs it as the fault that it is
+	}
+	if s.srv.Hooks.LoginFailed != nil {
+		s.srv.Hooks.LoginFailed(s.info, user, err)
+	}
+	if errors.Is(err, auth.ErrRejected) {
+		if err := s.pause(s.settings.FailureDelay); err != nil {
+			return err
+		}
+	}
+	return err
+}
+
+// enter opens the maildrop of a user who was proven: only then is there a +OK (trap 34), and
+// TRANSACTION. Where it can't be opened there is an -ERR and never an empty maildrop (trap 19). RFC
+// 1939 section 4.
+func (s *session) enter(ctx context.Context, id auth.Identity) (response, error) {
+	if err := s.place.login(id.User, s.srv.settings.Load()); err != nil {
+		return response{}, s.refuse(id.User, err)
+	}
+	drop, err := s.srv.Maildrops.Open(ctx, maildrop.Owner{Name: id.User, Home: id.Home})
+	if err == nil {
+		if err = s.take(drop); err != nil {
+			err = errors.Join(err, drop.Close())
+		}
+	}
+	if err != nil {
+		s.place.logout()
+		return response{}, s.refuse(id.User, err)
+	}
+	s.held = drop
+	s.place.loggedIn()
+	s.inside.Store(true)
+	s.info.User = id.User
+	s.state = pop3.Transaction
+	s.log.Info("logged in", "user", id.User, "messages", s.left, "octets", s.total)
+	if s.srv.Hooks.LoggedIn != nil {
+		s.srv.Hooks.LoggedIn(s.info, s.left, s.total)
+	}
+	return response{text: s.summary()}, nil
+}
+
+// take takes the scan over, with nothing marked as deleted. A store that breaks its contract is found
+// out here and not by a client.
+func (s *session) take(drop maildrop.Maildrop) error {
+	scan := slices.Clone(drop.Messages())
+	var total int64
+	for i, m := range scan {
+		if !validUID(m.UID) || m.Octets < 0 || m.Surrogate < maildrop.NoSurrogate {
+			return fmt.Errorf("%w: message %d has unique-id %q, %d octets, %d as surrogate",
+				maildrop.ErrDamaged, i+1, m.UID, m.Octets, m.Surrogate)
+		}
+		total += s.octets(m)
+	}
+	s.scan, s.gone, s.left, s.total = scan, make([]bool, len(scan)), len(scan), total
+	return nil
+}
+
+// validUID holds a unique-id against RFC 1939 section 7; trap 27.
+func validUID(uid string) bool {
+	if len(uid) < 1 || len(uid) > pop3.MaxUID {
+		return false
+	}
+	for _, c := range []byte(uid) {
+		if c < 0x21 || c > 0x7e {
+			return false
+		}
+	}
+	return true
+}
+
+// octets is the size of a message as this client gets it. RFC 6856 section 2.1.
+func (s *session) octets(m maildrop.Message) int64 {
+	if !s.utf8 && m.Surrogate > 0 {
+		return m.Surrogate
+	}
+	return m.Octets
+}

@@ -1,0 +1,42 @@
+package pop3server
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"time"
+)
+
+// conn is a connection whose writes may take as long as they like while they make progress, and end
+// with os.ErrDeadlineExceeded when they have made none for the timeout. It lies under TLS, not above:
+// a TLS connection is of no use after a write that timed out.
+type conn struct {
+	net.Conn
+	timeout time.Duration
+}
+
+func (c conn) Write(p []byte) (int, error) {
+	total := 0
+	for {
+		if err := c.SetWriteDeadline(time.Now().Add(c.timeout)); err != nil {
+			return total, err
+		}
+		n, err := c.Conn.Write(p[total:])
+		total += n
+		if n > 0 && total < len(p) && errors.Is(err, os.ErrDeadlineExceeded) {
+			continue
+		}
+		return total, err
+	}
+}
+
+// addrPort is the address and port of an end of a connection; the zero AddrPort if it has none, as
+// that of a unix socket or a pipe.
+func addrPort(a net.Addr) netip.AddrPort {
+	if t, ok := a.(*net.TCPAddr); ok {
+		ap := t.AddrPort()
+		return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+	}
+	return netip.AddrPort{}
+}

@@ -1,0 +1,41 @@
+package pop3server
+
+import (
+	"net/netip"
+	"time"
+
+	"dewey/maildrop"
+)
+
+// Hooks are functions that the server calls when something happens in a session, on the session's
+// own goroutine: for counting, for a record of one's own. Each may be nil. They must be quick, and
+// must not keep the session waiting.
+type Hooks struct {
+	Connected   func(Session)
+	LoginFailed func(s Session, user string, err error)
+	LoggedIn    func(s Session, messages int, octets int64)
+	// Retrieved is called after RETR, and after a TOP that sent the whole message; err tells why the
+	// message was cut off, or is nil.
+	Retrieved func(s Session, number int, m maildrop.Message, err error)
+	// Updated is called in UPDATE when there was something to remove; on error some may remain.
+	Updated func(s Session, removed []maildrop.Message, err error)
+	Closed  func(s Session, end End)
+}
+
+// Session says which session a hook is called for.
+type Session struct {
+	ID     uint64 // counts from 1 with each connection that a Server takes
+	Remote netip.AddrPort
+	Local  netip.AddrPort
+	User   string // empty before login
+}
+
+// End says how a session ended.
+type End struct {
+	// Err is nil after QUIT; io.EOF if the client closed the connection without one.
+	Err       error
+	Duration  time.Duration
+	Retrieved int   // messages sent whole
+	Octets    int64 // theirs, as announced
+	Removed   int   // messages removed in UPDATE
+}

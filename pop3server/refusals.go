@@ -1,0 +1,75 @@
+package pop3server
+
+import (
+	"errors"
+
+	"dewey/auth"
+	"dewey/internal/popwire"
+	"dewey/maildrop"
+	"dewey/pop3"
+)
+
+// What a command can be refused for, besides what stores and backends return.
+var (
+	errUnknown     = errors.New("unknown command")
+	errState       = errors.New("command not valid in this state")
+	errSyntax      = errors.New("wrong arguments")
+	errOctets      = errors.New("octet that no command may have")
+	errNumber      = errors.New("not a number")
+	errDeleted     = errors.New("message is marked as deleted")
+	errNoUser      = errors.New("PASS without USER")
+	errPlaintext   = errors.New("plaintext login needs TLS here")
+	errMechanism   = errors.New("unknown SASL mechanism")
+	errLanguage    = errors.New("unknown language")
+	errUTF8        = errors.New("message needs UTF-8 mode")
+	errUserBusy    = errors.New("too many sessions of this user")
+	errAddressBusy = errors.New("too many connections from this address")
+	errServerBusy  = errors.New("too many connections")
+	errNotRemoved  = errors.New("some deleted messages not removed")
+)
+
+// refusals says what a client reads for each error; the first match (errors.Is) wins. An error not
+// listed reads as a fault that will pass, with no detail: the detail belongs in the log.
+var refusals = []struct {
+	err  error
+	code pop3.Code
+	text string // a key of the catalog
+}{
+	{errNotRemoved, pop3.CodeSysTemp, "some deleted messages not removed"},      // RFC 1939 section 6
+	{auth.ErrRejected, pop3.CodeAuth, "authentication failed"},                  // RFC 3206 section 5
+	{maildrop.ErrInUse, pop3.CodeInUse, "maildrop is in use"},                   // RFC 2449 section 8.1.2
+	{errUserBusy, pop3.CodeInUse, "maildrop is in use"},                         // RFC 2449 section 8.1.2
+	{maildrop.ErrDamaged, pop3.CodeSysPerm, "maildrop needs its administrator"}, // RFC 3206 section 4
+	{maildrop.ErrNoMessage, "", "no such message"},                              // RFC 1939 section 5
+	{maildrop.ErrGone, "", "message is gone"},
+	{errDeleted, "", "message is deleted"}, // RFC 1939 section 5
+	{errUTF8, pop3.CodeUTF8, "message needs UTF8"},
+	{errAddressBusy, pop3.CodeSysTemp, "too many connections from your address"},
+	{errServerBusy, pop3.CodeSysTemp, "too many connections"},
+	{errUnknown, "", "unknown command"}, // RFC 1939 section 3
+	{errState, "", "command not valid in this state"},
+	{errSyntax, "", "wrong arguments"},
+	{errNumber, "", "invalid number"},
+	{errOctets, "", "invalid octet in command"},
+	{popwire.ErrLongLine, "", "command line too long"}, // RFC 2449 section 4
+	{errNoUser, "", "USER first"},                      // RFC 1939 section 7
+	{errPlaintext, "", "plaintext login needs TLS here"},
+	{errMechanism, "", "unknown mechanism"}, // RFC 5034 section 4
+	{errLanguage, "", "unknown language"},   // RFC 6856 section 3.2
+}
+
+// fault is what a client reads for an error that is not in the table. RFC 3206 section 4.
+const (
+	faultCode = pop3.CodeSysTemp
+	faultText = "temporary fault, try again later"
+)
+
+// refusal looks err up. known is false if the table does not have it: then the log must.
+func refusal(err error) (code pop3.Code, text string, known bool) {
+	for _, r := range refusals {
+		if errors.Is(err, r.err) {
+			return r.code, r.text, true
+		}
+	}
+	return faultCode, faultText, false
+}

@@ -1,0 +1,227 @@
+package pop3server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"runtime/debug"
+	"sync/atomic"
+	"time"
+
+	"dewey/internal/popwire"
+	"dewey/maildrop"
+	"dewey/pop3"
+)
+
+// A session is one connection's. Its goroutine alone touches it, but for drop and inside.
+type session struct {
+	srv      *Server
+	settings *Settings // as they were when it began
+	conn     conn
+	in       *popwire.Reader
+	out      *popwire.Writer
+	log      *slog.Logger
+	info     Session
+	began    time.Time
+	ctx      context.Context
+	cancel   context.CancelCauseFunc
+	inside   atomic.Bool // a login succeeded
+
+	state pop3.State
+	lang  *language
+	utf8  bool   // RFC 6856 section 2.1
+	user  string // of the USER just before; empty if there was none
+
+	place *place
+	held  maildrop.Maildrop  // nil outside TRANSACTION and UPDATE
+	scan  []maildrop.Message // as the maildrop gave it; sizes are mended where they proved wrong
+	gone  []bool             // marked as deleted, in step with scan
+	left  int                // messages that are not
+	total int64              // their octets
+
+	end End
+}
+
+// errDropped wraps the reason why the server itself ended a session.
+var (
+	errDropped  = errors.New("dropped")
+	errIdle     = errors.New("no command within the autologout time")
+	errPushed   = errors.New("too many connections that have not logged in")
+	errCutShort = errors.New("response cut short")
+)
+
+func newSession(srv *Server, base context.Context, c net.Conn) *session {
+	settings := srv.settings.Load()
+	s := &session{
+		srv:      srv,
+		settings: settings,
+		conn:     conn{Conn: c, timeout: settings.WriteTimeout},
+		began:    time.Now(),
+		state:    pop3.Authorization,
+		info:     Session{ID: srv.lastID.Add(1)},
+	}
+	s.in, s.out = popwire.NewReader(s.conn), popwire.NewWriter(s.conn)
+	s.ctx, s.cancel = context.WithCancelCause(base)
+	return s
+}
+
+// drop ends the session from another goroutine, without a word.
+func (s *session) drop(why error) {
+	s.cancel(fmt.Errorf("%w: %w", errDropped, why))
+	_ = s.conn.Close()
+}
+
+// serve runs the session to its end. A panic in it ends it and no other.
+func (s *session) serve() {
+	s.info.Remote, s.info.Local = addrPort(s.conn.RemoteAddr()), addrPort(s.conn.LocalAddr())
+	s.log = s.srv.Logger.With("session", s.info.ID, "remote", s.info.Remote.String())
+	defer s.close()
+	defer func() {
+		if p := recover(); p != nil {
+			s.end.Err = fmt.Errorf("panic: %v", p)
+			s.log.Error("panic in session", "panic", p, "stack", string(debug.Stack()))
+		}
+	}()
+	s.end.Err = s.run()
+}
+
+// close ends the connection and gives back what the session holds. Nothing is removed here.
+func (s *session) close() {
+	_ = s.conn.Close()
+	s.out.Discard()
+	s.release()
+	if s.place != nil {
+		s.place.leave()
+	}
+	if why := context.Cause(s.ctx); errors.Is(why, errDropped) {
+		s.end.Err = why
+	}
+	s.cancel(nil)
+	s.state = pop3.Closed
+	s.end.Duration = time.Since(s.began)
+	s.logEnd()
+	if s.srv.Hooks.Closed != nil {
+		s.srv.Hooks.Closed(s.info, s.end)
+	}
+}
+
+// release releases the maildrop, if one is held.
+func (s *session) release() {
+	if s.held == nil {
+		return
+	}
+	drop := s.held
+	s.held, s.scan, s.gone = nil, nil, nil
+	if err := drop.Close(); err != nil {
+		s.log.Error("maildrop not closed", "user", s.info.User, "error", err)
+	}
+}
+
+func (s *session) logEnd() {
+	reason := "quit"
+	if s.end.Err != nil {
+		reason = s.end.Err.Error()
+	}
+	level := slog.LevelInfo
+	if s.info.User == "" {
+		level = slog.LevelDebug
+	}
+	s.log.Log(context.WithoutCancel(s.ctx), level, "session ended", "user", s.info.User, "reason", reason,
+		"retrieved", s.end.Retrieved, "octets", s.end.Octets, "removed", s.end.Removed, "duration", s.end.Duration)
+}
+
+// run greets the client and takes its commands until the session ends: nil after QUIT.
+func (s *session) run() error {
+	if err := s.admit(); err != nil {
+		return err
+	}
+	greeting := "dewey ready"
+	if s.settings.Hostname != "" {
+		greeting = "dewey at " + s.settings.Hostname + " ready"
+	}
+	_ = s.out.OK(greeting)
+	for s.state != pop3.Closed {
+		if !s.in.Buffered() {
+			if err := s.out.Flush(); err != nil {
+				return err
+			}
+			// Each complete command starts the timer anew, single octets do not, and it does not run
+			// while a response is sent. RFC 1939 section 3; trap 35.
+			_ = s.conn.SetReadDeadline(time.Now().Add(s.settings.IdleTimeout)) // of a closed one ReadLine tells
+		}
+		line, err := s.in.ReadLine()
+		switch {
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			return errIdle
+		case err != nil && !errors.Is(err, popwire.ErrLongLine):
+			return err
+		}
+		if err := s.respond(s.dispatch(line, err)); err != nil {
+			return err
+		}
+	}
+	return s.finish()
+}
+
+// admit takes the connection's place among the others, or tells the client that there is none.
+func (s *session) admit() error {
+	place, oldest, err := s.srv.admission.connect(s, s.srv.settings.Load())
+	if err != nil {
+		s.log.Warn("connection refused", "reason", err)
+		s.conn.timeout = time.Second
+		code, text, _ := refusal(err)
+		return errors.Join(err, s.out.Err(code, s.lang.say(text)), s.out.Flush(), s.linger())
+	}
+	s.place = place
+	if oldest != nil {
+		oldest.drop(errPushed)
+	}
+	s.log.Debug("connected", "local", s.info.Local.String())
+	if s.srv.Hooks.Connected != nil {
+		s.srv.Hooks.Connected(s.info)
+	}
+	return nil
+}
+
+// finish sends what is left after QUIT.
+func (s *session) finish() error {
+	more := s.in.Buffered()
+	err := s.out.Flush()
+	if err == nil && more {
+		err = s.linger()
+	}
+	return err
+}
+
+// linger waits for the client to close, for a second at most. To close a connection with octets in it
+// that nobody has read would make TCP reset it, and the client might lose the last response.
+func (s *session) linger() error {
+	half, ok := s.conn.Conn.(interface{ CloseWrite() error })
+	if !ok {
+		return nil
+	}
+	if err := errors.Join(half.CloseWrite(), s.conn.SetReadDeadline(time.Now().Add(time.Second))); err != nil {
+		return err
+	}
+	_, _ = io.CopyN(io.Discard, s.conn, 64<<10)
+	return nil
+}
+
+// pause waits, unless the session ends before.
+func (s *session) pause(d time.Duration) error {
+	if d <= 0 {
+		return nil
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-s.ctx.Done():
+		return context.Cause(s.ctx)
+	}
+}

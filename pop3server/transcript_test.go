@@ -1,0 +1,139 @@
+package pop3server_test
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"dewey/internal/poptest"
+	"dewey/maildrop"
+	"dewey/pop3server"
+)
+
+// Headers of a transcript: "sizes" makes messages of so many octets, "mail" one from a Go string;
+// "from" is the client's address, "plaintext" and "limit" are settings, "fault" orders one from the
+// store; "removed" says which messages, by the number that they had first, must have been removed at the
+// end, and "log" what the log must have.
+func TestTranscripts(t *testing.T) {
+	for _, tr := range poptest.Read(t, "testdata/transcripts") {
+		t.Run(tr.Name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { play(t, tr) })
+		})
+	}
+}
+
+func play(t *testing.T, tr poptest.Transcript) {
+	mail := newShelf()
+	from := "127.0.0.1"
+	change := func(*pop3server.Server) {}
+	removed := ""
+	var logged []string
+	for name, values := range tr.Headers {
+		for _, v := range values {
+			switch name {
+			case "sizes":
+				for _, n := range strings.Fields(v) {
+					octets, _ := strconv.Atoi(n)
+					mail.add(sized(octets))
+				}
+			case "mail":
+				text, err := strconv.Unquote(v)
+				if err != nil {
+					t.Fatalf("mail %s: %v", v, err)
+				}
+				mail.add(text)
+			case "from":
+				from = v
+			case "settings":
+				was := change
+				change = func(s *pop3server.Server) { was(s); set(t, &s.Settings, v) }
+			case "fault":
+				order(t, mail, v)
+			case "removed":
+				if v != "none" {
+					removed = "uid" + strings.ReplaceAll(v, " ", " uid")
+				}
+			case "log":
+				logged = append(logged, v)
+			default:
+				t.Fatalf("unknown header %q", name)
+			}
+		}
+	}
+	b := newBench(t, mail, change)
+	tr.Play(t, func() net.Conn { return b.dial(from) })
+	b.end()
+	if got := mail.gone(); got != removed {
+		t.Errorf("removed %q, want %q", got, removed)
+	}
+	for _, l := range logged {
+		if !strings.Contains(b.log.String(), l) {
+			t.Errorf("the log lacks %q:\n%s", l, b.log)
+		}
+	}
+	if strings.Contains(b.log.String(), "tanstaaf") {
+		t.Errorf("the log has a password:\n%s", b.log)
+	}
+}
+
+func set(t *testing.T, s *pop3server.Settings, v string) {
+	name, value, _ := strings.Cut(v, "=")
+	n, _ := strconv.Atoi(value)
+	switch name {
+	case "plaintext":
+		s.Plaintext = map[string]pop3server.Plaintext{"never": pop3server.PlaintextNever, "always": pop3server.PlaintextAlways}[value]
+	case "implementation":
+		s.Implementation = value
+	case "language":
+		s.Language = value
+	case "hostname":
+		s.Hostname = value
+	case "maxperuser":
+		s.MaxPerUser = n
+	default:
+		t.Fatalf("unknown setting %q", v)
+	}
+}
+
+// order arranges a fault: what, then of which unique-id.
+func order(t *testing.T, mail *shelf, v string) {
+	what, uid, _ := strings.Cut(v, " ")
+	fault := errors.New("input/output error")
+	switch what {
+	case "open":
+		mail.openErr = fault
+	case "damaged":
+		mail.openErr = fmt.Errorf("uid list line 3: %w", maildrop.ErrDamaged)
+	case "in-use":
+		mail.openErr = maildrop.ErrInUse
+	case "unreadable":
+		mail.readErr = map[string]error{uid: fault}
+	case "gone":
+		mail.readErr = map[string]error{uid: maildrop.ErrGone}
+	case "cut":
+		mail.cutAfter = map[string]int{uid: 20}
+	case "short":
+		mail.trim = map[string]int{uid: 10}
+	case "not-removed":
+		mail.failDele = map[string]error{uid: fault}
+	case "panic":
+		mail.panicOn = uid
+	case "claims-7":
+		mail.claim = map[string]int64{uid: 7}
+	default:
+		t.Fatalf("unknown fault %q", v)
+	}
+}
+
+// sized is a message of so many octets as sent.
+func sized(octets int) string {
+	const head = "Subject: a\r\n\r\n"
+	if octets < len(head)+2 {
+		panic("too small")
+	}
+	return head + strings.Repeat("x", octets-len(head)-2) + "\r\n"
+}
