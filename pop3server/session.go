@@ -97,7 +97,7 @@ func (s *session) close() {
 	if s.place != nil {
 		s.place.leave()
 	}
-	if why := context.Cause(s.ctx); errors.Is(why, errDropped) {
+	if why := context.Cause(s.ctx); s.end.Err != nil && errors.Is(why, errDropped) {
 		s.end.Err = why
 	}
 	s.cancel(nil)

@@ -1,0 +1,154 @@
+package dewey_test
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "dewey"
+
+// rooms says what each package may import of the others; DESIGN.md has the picture. A new package needs
+// a line here, and so does a new arrow: it is to be thought about.
+var rooms = map[string][]string{
+	"pop3":                   {},
+	"maildrop":               {},
+	"auth":                   {},
+	"config":                 {"pop3"},
+	"internal/dotstuff":      {},
+	"internal/surrogate":     {},
+	"internal/popwire":       {"pop3", "internal/dotstuff"},
+	"internal/poptest":       {},
+	"maildrop/message":       {"maildrop", "internal/dotstuff", "internal/surrogate"},
+	"maildrop/maildroptest":  {"maildrop"},
+	"pop3server":             {"pop3", "auth", "maildrop", "maildrop/message", "internal/popwire"},
+	"store/mem":              {"maildrop", "maildrop/message"},
+	"store/maildir":          {"maildrop", "maildrop/message", "store/maildir/uidlist"},
+	"store/maildir/uidlist":  {},
+	"auth/passwdfile":        {"auth", "auth/passwdfile/scheme"},
+	"auth/passwdfile/scheme": {},
+	"cmd/dewey":              {"*"},
+	"test/clients":           {},
+}
+
+// libraries are the packages that programs import: they depend on the standard library alone.
+var libraries = []string{"pop3", "maildrop", "auth", "pop3server", "maildrop/message", "internal/popwire", "internal/dotstuff", "internal/surrogate"}
+
+// goFiles parses all Go files of the project.
+func goFiles(t *testing.T) map[string]*ast.File {
+	t.Helper()
+	files := make(map[string]*ast.File)
+	err := filepath.WalkDir(".", func(p string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && p != "." && (strings.HasPrefix(d.Name(), ".") || d.Name() == "bin" || d.Name() == "testdata") {
+			return filepath.SkipDir
+		}
+		if !strings.HasSuffix(p, ".go") {
+			return nil
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), p, nil, parser.ParseComments)
+		files[p] = f
+		return err
+	})
+	if err != nil || len(files) < 20 {
+		t.Fatalf("%d files, %v", len(files), err)
+	}
+	return files
+}
+
+// The protocol never imports a store or an auth backend, stores and backends never import each other or
+// the protocol, and the libraries need nothing but the standard library.
+func TestImportDirection(t *testing.T) {
+	for p, f := range goFiles(t) {
+		room := path.Dir(filepath.ToSlash(p))
+		if strings.HasSuffix(p, "_test.go") || room == "." {
+			continue
+		}
+		allowed, ok := rooms[room]
+		if !ok {
+			t.Errorf("%s: the package %s is not in the picture of the house", p, room)
+			continue
+		}
+		for _, imp := range f.Imports {
+			name := strings.Trim(imp.Path.Value, `"`)
+			if to, ok := strings.CutPrefix(name, module+"/"); ok {
+				if !slices.Contains(allowed, to) && !slices.Contains(allowed, "*") {
+					t.Errorf("%s: a new arrow, to %s", p, to)
+				}
+			} else if strings.Contains(strings.Split(name, "/")[0], ".") && slices.Contains(libraries, room) {
+				t.Errorf("%s: a library imports %s", p, name)
+			}
+		}
+	}
+}
+
+// Each package has a comment that says what it is for, and no file is so long that it asks to be split.
+func TestPackageComments(t *testing.T) {
+	has := make(map[string]bool)
+	for p, f := range goFiles(t) {
+		room := path.Dir(filepath.ToSlash(p))
+		if strings.HasSuffix(p, "_test.go") {
+			if _, ok := has[room]; !ok && room == "test/clients" {
+				has[room] = f.Doc != nil
+			} else if room == "test/clients" {
+				has[room] = has[room] || f.Doc != nil
+			}
+			continue
+		}
+		has[room] = has[room] || f.Doc != nil
+		if data, err := os.ReadFile(p); err != nil || strings.Count(string(data), "\n") > 600 {
+			t.Errorf("%s has over 600 lines (%v)", p, err)
+		}
+	}
+	for room, ok := range has {
+		if !ok {
+			t.Errorf("the package %s has no comment", room)
+		}
+	}
+}
+
+// A comment that names a section of an RFC names one that exists.
+func TestReferences(t *testing.T) {
+	data, err := os.ReadFile("testdata/rfc-sections.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sections := make(map[string][]string)
+	for line := range strings.Lines(string(data)) {
+		if rfc, list, ok := strings.Cut(line, ": "); ok && !strings.HasPrefix(line, "#") {
+			sections[rfc] = strings.Fields(list)
+		}
+	}
+	reference := regexp.MustCompile(`RFC[ \n/]+(\d+),?[ \n/]+sections?[ \n/]+(\d+(?:\.\d+)*(?:(?:,| and| to| or)[ \n/]+\d+(?:\.\d+)*)*)`)
+	numbers := regexp.MustCompile(`\d+(?:\.\d+)*`)
+	found := 0
+	for p, f := range goFiles(t) {
+		for _, group := range f.Comments {
+			for _, c := range append([]*ast.Comment{{Text: group.Text()}}, group.List...) {
+				for _, m := range reference.FindAllStringSubmatch(c.Text, -1) {
+					for _, section := range numbers.FindAllString(m[2], -1) {
+						found++
+						if list, ok := sections[m[1]]; ok && !slices.Contains(list, section) && !slices.Contains(list, "*") {
+							t.Errorf("%s: RFC %s has no section %s", p, m[1], section)
+						} else if !ok {
+							t.Errorf("%s: RFC %s is not in testdata/rfc-sections.txt", p, m[1])
+						}
+					}
+				}
+			}
+		}
+	}
+	if found < 50 {
+		t.Errorf("found only %d references", found)
+	}
+}
