@@ -22,7 +22,7 @@ var rooms = map[string][]string{
 	"pop3":                   {},
 	"maildrop":               {},
 	"auth":                   {},
-	"config":                 {"pop3"},
+	"config":                 {"pop3", "maildrop"},
 	"internal/dotstuff":      {},
 	"internal/surrogate":     {},
 	"internal/popwire":       {"pop3", "internal/dotstuff"},
