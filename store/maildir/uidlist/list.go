@@ -75,18 +75,24 @@ func (r *Record) GetOctets(key byte) (octets int64, ok bool) {
 
 // Set gives a key a value, which has no space or line end in it, in place of those it had.
 func (r *Record) Set(key byte, value string) {
-	var b strings.Builder
-	for rest := r.Keys; rest != ""; {
-		var field string
-		field, rest, _ = strings.Cut(rest, " ")
+	if _, ok := r.Get(key); ok {
+		r.Unset(key)
+	}
+	if r.Keys != "" {
+		r.Keys += " "
+	}
+	r.Keys += string(rune(key)) + value
+}
+
+// Unset takes a key away.
+func (r *Record) Unset(key byte) {
+	var kept []string
+	for field := range strings.SplitSeq(r.Keys, " ") {
 		if field != "" && field[0] != key {
-			b.WriteString(field)
-			b.WriteByte(' ')
+			kept = append(kept, field)
 		}
 	}
-	b.WriteByte(key)
-	b.WriteString(value)
-	r.Keys = b.String()
+	r.Keys = strings.Join(kept, " ")
 }
 
 // Appendable says that a record can be added at the end of the list as it stands on disk. Otherwise

@@ -1,0 +1,207 @@
+package maildir
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"time"
+
+	"dewey/maildrop/message"
+	"dewey/store/maildir/uidlist"
+)
+
+// manyPending is how many sizes, measured at a login, are worth writing the list at once.
+const manyPending = cheapMessages + 1
+
+// assign gives unique-ids to the files without a record, and makes them durable. If that cannot be
+// done those files are hidden for this session (trap 28); if there is no list at all, it is an error.
+func (l *loader) assign(ctx context.Context, known []served) (_, fresh []served, err error) {
+	if !l.unwritten(known) {
+		l.attestNow()
+		return known, nil, nil
+	}
+	again, fresh, err := l.assignLocked(ctx, known)
+	switch {
+	case err == nil:
+		l.attestNow()
+		return again, fresh, nil
+	case errors.Is(err, errChanged) || errors.Is(err, errUnread):
+		return nil, nil, err
+	case !l.list.onDisk:
+		return nil, nil, fmt.Errorf("making a list of unique-ids: %w", err)
+	}
+	for i := range l.files {
+		if l.files[i].record < 0 {
+			l.hidden++
+		}
+	}
+	l.log.Error("the list cannot be written, new messages are hidden for now", "messages", l.hidden, "err", err)
+	return known, nil, nil
+}
+
+// errUnread says that the list could not be read again.
+var errUnread = errors.New("list of unique-ids")
+
+// unwritten says that the list on disk is not what it should be, and fills l.pending.
+func (l *loader) unwritten(known []served) bool {
+	l.pending = nil
+	for i := range known {
+		if f := &l.files[known[i].file]; f.state == justNow {
+			if l.pending == nil {
+				l.pending = map[uint32]message.Sizes{}
+			}
+			l.pending[known[i].record.UID] = f.sizes
+		}
+	}
+	if len(l.files) == 0 {
+		return false
+	}
+	return len(known) < len(l.files) || l.anew()
+}
+
+// anew says that the whole list has to be written.
+func (l *loader) anew() bool {
+	return !l.list.onDisk || !l.list.Appendable() || len(l.pending) >= manyPending ||
+		l.stopped && len(l.pending) > 0
+}
+
+func (l *loader) assignLocked(ctx context.Context, known []served) (_, fresh []served, err error) {
+	lock, err := l.lockList(ctx, max(l.store.lockWait, closeWait))
+	if err != nil {
+		return nil, nil, err
+	}
+	defer func() { err = errors.Join(err, lock.release()) }()
+
+	now, err := stampAt(l.file(listName))
+	if err != nil {
+		return nil, nil, err
+	}
+	if !l.list.holds(now) {
+		list, err := l.readList()
+		if err != nil {
+			return nil, nil, fmt.Errorf("%w: %w", errUnread, err)
+		}
+		for i := range l.files {
+			l.files[i].record = -1
+		}
+		if known, err = l.adoptList(list); err != nil {
+			return nil, nil, err
+		}
+		if !l.unwritten(known) {
+			return known, nil, nil
+		}
+	}
+	if l.list.List == nil {
+		before := l.witnessed
+		if l.prev != nil {
+			before = max(before, l.prev.validity)
+		}
+		l.list.List = newList(before)
+	}
+	l.report(l.list)
+	records, fresh, err := l.number(known)
+	if err != nil {
+		return nil, nil, err
+	}
+	next := l.list.Next
+	if n := len(records); n > 0 {
+		l.list.Next = records[n-1].UID + 1
+	}
+	if l.anew() {
+		all := l.list.Records
+		for i := range all {
+			if sizes, ok := l.pending[all[i].UID]; ok {
+				record(&all[i], sizes)
+			}
+		}
+		l.list.Records = append(all, records...)
+		if err = l.writeList(l.list, lock); err != nil {
+			l.list.Records = all
+		} else {
+			l.pending = nil
+		}
+	} else {
+		err = l.appendList(l.list, records, lock)
+	}
+	if err != nil {
+		l.list.Next = next
+		return nil, nil, err
+	}
+	return known, fresh, nil
+}
+
+// number makes records for the files without one, in Dovecot's order.
+func (l *loader) number(known []served) ([]uidlist.Record, []served, error) {
+	var files []int
+	for i := range l.files {
+		if f := &l.files[i]; f.record < 0 && f.state != gone {
+			files = append(files, i)
+		}
+	}
+	slices.SortFunc(files, func(a, b int) int {
+		return cmp.Or(uidlist.CompareNames(l.files[a].name, l.files[b].name), cmp.Compare(l.files[a].name, l.files[b].name))
+	})
+	taken := map[string]bool{} // unique-ids that records name and that might look like ours
+	for i := range known {
+		if known[i].id != uidlist.DefaultID(known[i].record.UID, l.list.Validity) {
+			taken[known[i].id] = true
+		}
+	}
+	records := make([]uidlist.Record, len(files))
+	fresh := make([]served, len(files))
+	uid := l.list.Next
+	for i, n := range files {
+		id := uidlist.DefaultID(uid, l.list.Validity)
+		for taken[id] {
+			uid++
+			id = uidlist.DefaultID(uid, l.list.Validity)
+		}
+		if uid > uidlist.MaxUID {
+			return nil, nil, fmt.Errorf("%s: no uid is left", l.file(listName))
+		}
+		rec := &records[i]
+		*rec = uidlist.Record{UID: uid, Base: l.files[n].base()}
+		if l.files[n].state == justNow {
+			record(rec, l.files[n].sizes)
+		}
+		fresh[i] = served{file: n, record: rec, id: id}
+		uid++
+	}
+	return records, fresh, nil
+}
+
+// attestNow notes the validity that is going to be served.
+func (l *loader) attestNow() {
+	if l.list.onDisk && l.witnessed != l.list.Validity {
+		l.attest(l.list.Validity)
+		l.witnessed = l.list.Validity
+	}
+}
+
+// separate gives a file another base name, since there is another message with the one it has. Left
+// alone it would come up later under that message's unique-id.
+func (l *loader) separate(p place) error {
+	host, _ := os.Hostname()
+	t := time.Now()
+	name := fmt.Sprintf("%d.M%dP%dR%s.%s", t.Unix(), t.Nanosecond()/1000, os.Getpid(), rand.Text()[:8], uidlist.Base(host))
+	to := place{name, inNew}
+	err := os.Rename(l.file(p.in.String()+"/"+p.name), l.file(to.in.String()+"/"+to.name))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("two messages with one base name: %w", err)
+	}
+	l.log.Warn("two messages had one base name, the second was renamed", "from", p.in.String()+"/"+p.name, "to", to.in.String()+"/"+to.name)
+	l.new.settled, l.cur.settled = false, false
+	for _, f := range []folder{inNew, inCur} {
+		if err := syncFolder(l.file(f.String())); err != nil {
+			return err
+		}
+	}
+	return l.found(to)
+}

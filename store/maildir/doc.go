@@ -1,0 +1,32 @@
+// Package maildir serves Maildirs as maildrops: those that Postfix, Exim, procmail, maildrop, getmail
+// or Dovecot deliver to, with unique-ids in Dovecot's own list, so that dewey and Dovecot can take
+// turns on one Maildir. Courier's lists are taken over at first sight.
+//
+// # What is in a Maildir
+//
+// A message is a regular file in new/ or cur/ whose name does not start with a '.'. Its base name,
+// all before the first ':', is what names it: flags and folder may change underneath. Nothing else
+// than a regular file is followed or served, and new/ and cur/ must be folders themselves, not links
+// to some. dewey never moves a message to cur/ and never changes flags. It adds these files:
+//
+//	dovecot-uidlist     the unique-ids and sizes, as Dovecot keeps them (package uidlist)
+//	dewey.lock          locked (flock) while a session is open; never removed
+//	dewey-uidvalidity   the validity that unique-ids were last served under: see below
+//
+// # A scan
+//
+// new/ is read before cur/, so that a message on its way from one to the other is seen twice rather
+// than never. Each folder is read again if its times changed meanwhile, since a rename in a folder
+// that is being read may hide the file.
+//
+// A scan is kept in memory after the session, with the device, inode, times and size of both folders
+// and of the list. While these are the same there is nothing to read. Times younger than two seconds
+// when something was read prove nothing: the clock behind them is coarse.
+//
+// # Unique-ids
+//
+// A message that has none gets one under the list's lock, and it is on disk before Open returns. If
+// that fails the message is hidden for the session: there are no provisional unique-ids. If a list
+// was lost or replaced, so that more than a few messages that were served before would come under
+// other unique-ids, the login is refused: whoever wants the new list removes dewey-uidvalidity.
+package maildir

@@ -1,0 +1,142 @@
+package maildir
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// staleAfter is how old a lock on the list must be, and the list too, to be taken for forgotten if
+// nothing is known of its process: Dovecot's figure.
+const staleAfter = 2 * time.Minute
+
+var errListLocked = errors.New("another program holds the lock on the list")
+
+// A dotlock is the lock under which Dovecot, and so dewey, writes the list: a file that is made if it
+// is not there, with "pid:host" in it.
+type dotlock struct {
+	path string
+	file *os.File
+}
+
+// lockList takes the lock on the list, and waits for it as long as it may: errListLocked after that.
+func (b *box) lockList(ctx context.Context, wait time.Duration) (*dotlock, error) {
+	path := b.file(listName + ".lock")
+	timer := time.NewTimer(max(wait, 0))
+	defer timer.Stop()
+	pause := 5 * time.Millisecond
+	for {
+		if err := b.failing("lock", path); err != nil {
+			return nil, err
+		}
+		file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o644)
+		if err == nil {
+			l := &dotlock{path, file}
+			host, _ := os.Hostname()
+			if _, err := fmt.Fprintf(file, "%d:%s", os.Getpid(), host); err != nil {
+				return nil, errors.Join(err, l.release())
+			}
+			return l, nil
+		}
+		if !errors.Is(err, os.ErrExist) {
+			return nil, err
+		}
+		if stale, why := b.staleLock(path); stale {
+			b.log.Warn("removing a forgotten lock on the list", "file", path, "why", why)
+			if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+				return nil, err
+			}
+			// Somebody else may have found it stale too: he must not remove the next one.
+			select {
+			case <-time.After(50*time.Millisecond + rand.N(100*time.Millisecond)):
+				continue
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			}
+		}
+		if wait <= 0 {
+			return nil, errListLocked
+		}
+		select {
+		case <-time.After(pause):
+			pause = min(2*pause, 100*time.Millisecond)
+		case <-timer.C:
+			return nil, errListLocked
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// staleLock tells, by Dovecot's rules, whether the lock at path is one whose process has died.
+func (b *box) staleLock(path string) (stale bool, why string) {
+	var before, after, list unix.Stat_t
+	if unix.Lstat(path, &before) != nil || before.Mode&unix.S_IFMT != unix.S_IFREG {
+		return false, ""
+	}
+	if pid := lockPID(path); pid > 0 {
+		// Our own pid is that of an earlier process: the session's lock is ours, and we hold no other.
+		if err := unix.Kill(pid, 0); pid != os.Getpid() && !errors.Is(err, unix.ESRCH) {
+			return false, ""
+		}
+		if unix.Lstat(path, &after) != nil || before.Ino != after.Ino || before.Mtim != after.Mtim {
+			return false, ""
+		}
+		return true, fmt.Sprintf("its process %d has died", pid)
+	}
+	last := latest(&before)
+	if unix.Stat(b.file(listName), &list) == nil {
+		last = max(last, latest(&list))
+	}
+	if time.Since(time.Unix(0, last)) <= staleAfter {
+		return false, ""
+	}
+	return true, fmt.Sprintf("nothing has changed for %v", staleAfter)
+}
+
+// lockPID is the process that a lock names, or 0 if it names none on this host.
+func lockPID(path string) int {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return 0
+	}
+	buf := make([]byte, 512)
+	n, err := unix.Read(fd, buf)
+	_ = unix.Close(fd)
+	if err != nil {
+		return 0
+	}
+	name, at, ok := bytes.Cut(bytes.TrimSuffix(buf[:n], []byte("\n")), []byte(":"))
+	host, err := os.Hostname()
+	if !ok || err != nil || string(at) != host {
+		return 0
+	}
+	pid, err := strconv.Atoi(string(name))
+	if err != nil || pid < 0 {
+		return 0
+	}
+	return pid
+}
+
+// held says that nobody has taken the lock for a forgotten one and removed it.
+func (l *dotlock) held() error {
+	if !sameFile(l.file, l.path) {
+		return fmt.Errorf("%s was removed while it was held", l.path)
+	}
+	return nil
+}
+
+func (l *dotlock) release() error {
+	var err error
+	if l.held() == nil {
+		err = os.Remove(l.path)
+	}
+	return errors.Join(err, l.file.Close())
+}

@@ -1,0 +1,148 @@
+package maildir
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"dewey/maildrop"
+)
+
+// lockName is the file that is locked while a session is open. It is never removed: a lock on a
+// removed file would guard nothing.
+const lockName = "dewey.lock"
+
+// A fileID tells files and folders apart, by whichever path they were reached.
+type fileID struct{ dev, ino uint64 }
+
+// locks are the Maildirs that sessions of this process have open.
+type locks struct {
+	mu   sync.Mutex
+	held map[fileID]chan struct{} // closed when the session ends
+}
+
+// A lock is a session's hold on a Maildir, in this process and against all others. The kernel frees
+// the second part when the process dies.
+type lock struct {
+	locks *locks
+	id    fileID
+	file  *os.File
+	once  sync.Once
+	err   error
+}
+
+// take locks a Maildir, and waits for that as long as it may; maildrop.ErrInUse after that.
+func (l *locks) take(ctx context.Context, id fileID, root string, wait time.Duration) (*lock, error) {
+	timer := time.NewTimer(max(wait, 0))
+	defer timer.Stop()
+	for {
+		l.mu.Lock()
+		ended, held := l.held[id]
+		if !held {
+			if l.held == nil {
+				l.held = map[fileID]chan struct{}{}
+			}
+			l.held[id] = make(chan struct{})
+			l.mu.Unlock()
+			break
+		}
+		l.mu.Unlock()
+		if wait <= 0 {
+			return nil, maildrop.ErrInUse
+		}
+		select {
+		case <-ended:
+		case <-timer.C:
+			return nil, maildrop.ErrInUse
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	k := &lock{locks: l, id: id}
+	file, err := lockFile(ctx, filepath.Join(root, lockName), root, timer, wait)
+	if err != nil {
+		_ = k.release() // it has no file yet: no error
+		return nil, err
+	}
+	k.file = file
+	return k, nil
+}
+
+// lockFile opens and locks the file at path. A refused attempt closes a descriptor of its own, which
+// leaves the other session's lock alone (trap 33).
+func lockFile(ctx context.Context, path, root string, timer *time.Timer, wait time.Duration) (*os.File, error) {
+	pause := 5 * time.Millisecond
+	for {
+		file, err := openLock(path, root)
+		if err != nil {
+			return nil, err
+		}
+		err = unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil && sameFile(file, path) {
+			return file, nil
+		}
+		_ = file.Close()
+		if err != nil && !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
+			return nil, &os.PathError{Op: "flock", Path: path, Err: err}
+		}
+		if wait <= 0 && errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, maildrop.ErrInUse
+		}
+		select {
+		case <-time.After(pause):
+			pause = min(2*pause, 100*time.Millisecond)
+		case <-timer.C:
+			return nil, maildrop.ErrInUse
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+func openLock(path, root string) (*os.File, error) {
+	const flags = unix.O_RDWR | unix.O_CLOEXEC | unix.O_NOFOLLOW | unix.O_NONBLOCK
+	fd, err := unix.Open(path, flags, 0)
+	if errors.Is(err, unix.ENOENT) {
+		fd, err = unix.Open(path, flags|unix.O_CREAT, 0o600)
+		if err == nil {
+			var owner unix.Stat_t
+			if unix.Stat(root, &owner) == nil {
+				_ = adopt(path, &owner) // at worst only root can lock it
+			}
+		}
+	}
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	file := os.NewFile(uintptr(fd), path)
+	if st, err := file.Stat(); err != nil || !st.Mode().IsRegular() {
+		return nil, errors.Join(fmt.Errorf("%w: %s is not a regular file", maildrop.ErrDamaged, path), err, file.Close())
+	}
+	return file, nil
+}
+
+// sameFile says that the open file is still the one at path.
+func sameFile(file *os.File, path string) bool {
+	here, err1 := os.Lstat(path)
+	open, err2 := file.Stat()
+	return err1 == nil && err2 == nil && os.SameFile(here, open)
+}
+
+func (k *lock) release() error {
+	k.once.Do(func() {
+		if k.file != nil {
+			k.err = k.file.Close()
+		}
+		k.locks.mu.Lock()
+		close(k.locks.held[k.id])
+		delete(k.locks.held, k.id)
+		k.locks.mu.Unlock()
+	})
+	return k.err
+}

@@ -1,0 +1,432 @@
+package maildir
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"dewey/maildrop"
+	"dewey/maildrop/message"
+	"dewey/store/maildir/uidlist"
+)
+
+// A session is an open Maildir: a maildrop.Maildrop.
+type session struct {
+	*box
+	lock *lock
+	snap *snapshot
+
+	places  map[int]place            // where message n is, if not where the snapshot says
+	refound map[string]place         // base names of the last scan for files that moved; nil: none yet
+	settled bool                     // what is not in refound is gone for good
+	sizes   map[int]message.Sizes    // measured in this session
+	suspect map[int]bool             // sizes that the file has proved wrong
+	pending map[uint32]message.Sizes // to be written to the list
+	removed int
+}
+
+// Messages implements maildrop.Maildrop.
+func (s *session) Messages() []maildrop.Message { return s.snap.messages }
+
+// Retrieve implements maildrop.Maildrop. A message whose file is not as it was measured, or that has
+// not been measured yet, is measured first, which takes as long as reading it.
+func (s *session) Retrieve(ctx context.Context, n int) (maildrop.Message, io.ReadCloser, error) {
+	if err := ctx.Err(); err != nil {
+		return maildrop.Message{}, nil, err
+	}
+	if n < 1 || n > len(s.snap.items) {
+		return maildrop.Message{}, nil, maildrop.ErrNoMessage
+	}
+	n--
+	file, size, err := s.openMessage(ctx, n)
+	if err != nil {
+		return maildrop.Message{}, nil, err
+	}
+	m, err := s.exact(ctx, n, file, size)
+	if err != nil {
+		return maildrop.Message{}, nil, errors.Join(err, file.Close())
+	}
+	body := &body{
+		file: file,
+		r:    message.NewReader(&whole{ctx: ctx, r: file, left: size}),
+		left: m.Octets,
+		lied: func() {
+			s.log.Error("a message changed while it was read", "file", file.Name())
+			s.distrust(n)
+		},
+	}
+	return m, body, nil
+}
+
+// exact is the message with sizes that hold for the file that is open.
+func (s *session) exact(ctx context.Context, n int, file *os.File, size int64) (maildrop.Message, error) {
+	it, m := &s.snap.items[n], s.snap.messages[n]
+	known, stored := it.known, it.stored
+	if sizes, ok := s.sizes[n]; ok {
+		m.Octets, m.Surrogate = sizes.Octets(), sizes.Surrogate
+		known, stored = true, sizes.Stored
+	}
+	if known && size == stored && !s.suspect[n] {
+		return m, nil
+	}
+	sizes, err := measure(ctx, file, size)
+	if err != nil {
+		return maildrop.Message{}, err
+	}
+	if _, err := file.Seek(0, io.SeekStart); err != nil {
+		return maildrop.Message{}, err
+	}
+	// That a claimed size lacks the line end that sending adds is no fault.
+	if sizes.Octets() != m.Octets && (known || sizes.CRLF != m.Octets) {
+		s.log.Warn("a message's recorded size was wrong, it is repaired (trap 11)",
+			"file", file.Name(), "uid", it.uid, "recorded", m.Octets, "octets", sizes.Octets())
+	}
+	if s.sizes == nil {
+		s.sizes = map[int]message.Sizes{}
+	}
+	s.sizes[n] = sizes
+	delete(s.suspect, n)
+	s.note(it.uid, sizes)
+	m.Octets, m.Surrogate = sizes.Octets(), sizes.Surrogate
+	return m, nil
+}
+
+func (s *session) note(uid uint32, sizes message.Sizes) {
+	if s.pending == nil {
+		s.pending = map[uint32]message.Sizes{}
+	}
+	s.pending[uid] = sizes
+}
+
+// distrusted marks sizes that are to be struck from the list.
+var distrusted = message.Sizes{Stored: -1}
+
+func (s *session) distrust(n int) {
+	if s.suspect == nil {
+		s.suspect = map[int]bool{}
+	}
+	s.suspect[n] = true
+	s.note(s.snap.items[n].uid, distrusted)
+}
+
+// A body is a message as it is sent. io.EOF comes after exactly as many octets as were announced; a
+// file that holds less or more than it did ends in another error.
+type body struct {
+	file *os.File
+	r    io.Reader
+	left int64
+	lied func()
+}
+
+var errContent = errors.New("the message is not what it was when it was measured")
+
+func (b *body) Read(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	if b.left == 0 {
+		var more [1]byte
+		n, err := io.ReadFull(b.r, more[:])
+		if n > 0 {
+			b.lied()
+			err = errContent
+		}
+		return 0, err
+	}
+	n, err := b.r.Read(p[:min(int64(len(p)), b.left)])
+	b.left -= int64(n)
+	switch {
+	case err == io.EOF && b.left > 0:
+		b.lied()
+		err = errContent
+	case err == io.EOF:
+		err = nil // the next Read says it
+	}
+	return n, err
+}
+
+func (b *body) Close() error { return b.file.Close() }
+
+// openMessage opens message n, wherever it has moved to.
+func (s *session) openMessage(ctx context.Context, n int) (*os.File, int64, error) {
+	for range 5 {
+		p, err := s.place(n)
+		if err != nil {
+			return nil, 0, err
+		}
+		file, size, err := s.openFile(p)
+		if !errors.Is(err, fs.ErrNotExist) {
+			return file, size, err
+		}
+		if err := s.refind(ctx, n, p); err != nil {
+			return nil, 0, err
+		}
+	}
+	return nil, 0, fmt.Errorf("%s: message moves all the time", s.snap.items[n].name)
+}
+
+// place is where message n is by the latest news; maildrop.ErrGone if it is gone for good.
+func (s *session) place(n int) (place, error) {
+	if p, ok := s.places[n]; ok {
+		if p.name == "" {
+			return place{}, maildrop.ErrGone
+		}
+		return p, nil
+	}
+	return s.snap.items[n].place(), nil
+}
+
+func (s *session) setPlace(n int, p place) {
+	if s.places == nil {
+		s.places = map[int]place{}
+	}
+	s.places[n] = p
+}
+
+// refind looks for message n, which is not at p any more: its flags have changed, or it moved from
+// new/ to cur/ (trap 20). One scan finds all messages that have moved by then, and says of all others
+// that they are gone. maildrop.ErrGone if this one is.
+func (s *session) refind(ctx context.Context, n int, p place) error {
+	base := s.snap.items[n].base()
+	if q, ok := s.refound[base]; ok && q != p {
+		s.setPlace(n, q)
+		return nil
+	} else if !ok && s.refound != nil && s.settled {
+		s.setPlace(n, place{})
+		return maildrop.ErrGone
+	}
+	refound := make(map[string]place, len(s.snap.items))
+	s.settled = true
+	for _, f := range []folder{inNew, inCur} {
+		l, err := s.scan(ctx, f)
+		if err != nil {
+			return err
+		}
+		s.settled = s.settled && l.stable
+		for _, name := range l.names {
+			q := place{name, f}
+			refound[q.base()] = q
+		}
+	}
+	s.refound = refound
+	q, ok := refound[base]
+	if !ok {
+		s.setPlace(n, place{})
+		return maildrop.ErrGone
+	}
+	s.setPlace(n, q)
+	return nil
+}
+
+// Remove implements maildrop.Maildrop. It stops at nothing once it has begun, ctx included: what can
+// be removed is, and the error names the rest.
+func (s *session) Remove(ctx context.Context, numbers []int) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	for _, n := range numbers {
+		if n < 1 || n > len(s.snap.items) {
+			return maildrop.ErrNoMessage
+		}
+	}
+	if len(numbers) == 0 {
+		return nil
+	}
+	u := &unlinker{session: s, dirs: [2]int{-1, -1}}
+	defer u.close()
+	var errs []error
+	for _, n := range numbers {
+		if err := u.remove(context.WithoutCancel(ctx), n-1); err != nil {
+			errs = append(errs, fmt.Errorf("message %d not removed: %w", n, err))
+		} else {
+			s.removed++
+		}
+	}
+	if err := u.sync(); err != nil {
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// An unlinker removes files, and opens each folder once for that.
+type unlinker struct {
+	*session
+	dirs    [2]int // by folder; -1: not open
+	touched [2]bool
+}
+
+func (u *unlinker) remove(ctx context.Context, n int) error {
+	for _, p := range u.snap.extra[n] {
+		if err := u.unlink(p); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	for range 5 {
+		p, err := u.place(n)
+		if err == nil {
+			err = u.unlink(p)
+			if err == nil {
+				u.setPlace(n, place{})
+				return nil
+			}
+			if errors.Is(err, fs.ErrNotExist) {
+				err = u.refind(ctx, n, p)
+			}
+		}
+		if errors.Is(err, maildrop.ErrGone) {
+			u.touched = [2]bool{true, true} // somebody else's removal is to be as durable
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("%s: message moves all the time", u.snap.items[n].name)
+}
+
+func (u *unlinker) dir(f folder) (int, error) {
+	if u.dirs[f] < 0 {
+		fd, _, err := u.openFolder(f)
+		if err != nil {
+			return -1, err
+		}
+		u.dirs[f] = fd
+	}
+	return u.dirs[f], nil
+}
+
+func (u *unlinker) unlink(p place) error {
+	path := u.file(p.in.String() + "/" + p.name)
+	if err := u.failing("unlink", path); err != nil {
+		return &os.PathError{Op: "unlink", Path: path, Err: err}
+	}
+	fd, err := u.dir(p.in)
+	if err != nil {
+		return err
+	}
+	if err := unix.Unlinkat(fd, p.name, 0); err != nil {
+		return &os.PathError{Op: "unlink", Path: path, Err: err}
+	}
+	u.touched[p.in] = true
+	return nil
+}
+
+func (u *unlinker) sync() error {
+	for _, f := range []folder{inNew, inCur} {
+		if !u.touched[f] {
+			continue
+		}
+		fd, err := u.dir(f)
+		if err == nil {
+			err = errors.Join(u.failing("sync", u.file(f.String())), unix.Fsync(fd))
+		}
+		if err != nil {
+			return fmt.Errorf("removed messages may come back after a crash: %w", err)
+		}
+	}
+	return nil
+}
+
+func (u *unlinker) close() {
+	for _, fd := range u.dirs {
+		if fd >= 0 {
+			_ = unix.Close(fd)
+		}
+	}
+}
+
+// closeWait is how long Close waits for another program that writes the list.
+const closeWait = 200 * time.Millisecond
+
+// Close implements maildrop.Maildrop. What was measured is written to the list if that can be done.
+func (s *session) Close() error {
+	if err := s.flush(); err != nil {
+		s.log.Warn("measured sizes are not kept in the list", "err", err)
+	}
+	return s.lock.release()
+}
+
+// flush writes sizes to the list, and leaves out the records of removed messages when there are many.
+func (s *session) flush() error {
+	left := len(s.snap.items) - s.removed
+	dead := s.snap.lines - left
+	compact := dead > 200 && dead > s.snap.lines/2
+	if len(s.pending) == 0 && !compact {
+		return nil
+	}
+	wait := closeWait
+	list, err := s.update(context.Background(), wait, func(l *listFile) bool {
+		if !l.onDisk || l.Validity != s.snap.validity {
+			return false
+		}
+		l.Next = max(l.Next, s.snap.next)
+		for i := range l.Records {
+			rec := &l.Records[i]
+			switch sizes, ok := s.pending[rec.UID]; {
+			case !ok:
+			case sizes == distrusted:
+				rec.Unset(uidlist.KeyAdded)
+				rec.Unset(uidlist.KeyVirtual)
+			default:
+				record(rec, sizes)
+			}
+		}
+		if compact {
+			s.compact(l)
+		}
+		return true
+	})
+	if err != nil {
+		return err
+	}
+	s.publish(list)
+	return nil
+}
+
+// compact leaves out the records of files that are not there. The list is locked, so that nobody adds
+// a file with a record meanwhile.
+func (s *session) compact(l *listFile) {
+	here := map[string]bool{}
+	for _, f := range []folder{inNew, inCur} {
+		list, err := s.scan(context.Background(), f)
+		if err != nil {
+			s.log.Warn("the list is not made shorter", "err", err)
+			return
+		}
+		for _, name := range slices.Concat(list.names, list.others) {
+			here[uidlist.Base(name)] = true
+		}
+	}
+	l.Records = slices.DeleteFunc(l.Records, func(rec uidlist.Record) bool { return !here[rec.Base] })
+}
+
+// publish hands what was measured to the sessions to come.
+func (s *session) publish(list *listFile) {
+	if s.store.cache.get(s.id) != s.snap {
+		return
+	}
+	next := *s.snap
+	if list.List != nil {
+		next.list, next.lines = list.proof, len(list.Records)
+	}
+	if len(s.sizes) > 0 || len(s.suspect) > 0 {
+		next.items, next.messages = slices.Clone(next.items), slices.Clone(next.messages)
+	}
+	for n, sizes := range s.sizes {
+		it, m := &next.items[n], &next.messages[n]
+		it.stored, it.known = sizes.Stored, true
+		m.Octets, m.Surrogate = sizes.Octets(), sizes.Surrogate
+	}
+	for n := range maps.Keys(s.suspect) {
+		next.items[n].known = false
+	}
+	s.store.cache.put(s.id, &next)
+}

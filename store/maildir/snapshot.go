@@ -1,0 +1,96 @@
+package maildir
+
+import (
+	"container/list"
+	"sync"
+
+	"dewey/maildrop"
+)
+
+// A snapshot is a scan and what proves it. It is never changed: sessions share it.
+type snapshot struct {
+	new, cur, list proof
+	validity       uint32
+	next           uint32 // lowest uid never used
+	lines          int    // records in the list, those of removed messages too
+	witnessed      bool   // the validity stands in a file of its own
+
+	items    []item
+	messages []maildrop.Message // of items, in the same order
+	extra    map[int][]place    // other names that a message's file has
+}
+
+// An item is what a session needs to find a message.
+type item struct {
+	name   string
+	stored int64 // size of the file; -1: not known
+	uid    uint32
+	in     folder
+	known  bool // measured, and stored is the size it was measured at
+}
+
+func (it *item) place() place { return place{it.name, it.in} }
+func (it *item) base() string { return it.place().base() }
+
+// octets is about how much memory the snapshot takes.
+func (s *snapshot) octets() int64 {
+	const each = 40 + 40 + 16 + 24 // item, message, unique-id, what getdents has beside a name
+	n := int64(500)
+	for i := range s.items {
+		n += each + int64(len(s.items[i].name))
+	}
+	return n
+}
+
+// A cache keeps the snapshots that were used last.
+type cache struct {
+	limit int64
+
+	mu    sync.Mutex
+	size  int64
+	order list.List // of *cached, the one used last in front
+	byID  map[fileID]*list.Element
+}
+
+type cached struct {
+	id   fileID
+	snap *snapshot
+	size int64
+}
+
+func (c *cache) get(id fileID) *snapshot {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e, ok := c.byID[id]
+	if !ok {
+		return nil
+	}
+	c.order.MoveToFront(e)
+	return e.Value.(*cached).snap
+}
+
+// put keeps a snapshot in place of an older one of the same Maildir.
+func (c *cache) put(id fileID, s *snapshot) {
+	entry := &cached{id, s, s.octets()}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if e, ok := c.byID[id]; ok {
+		c.drop(e)
+	}
+	if entry.size > c.limit {
+		return
+	}
+	if c.byID == nil {
+		c.byID = map[fileID]*list.Element{}
+	}
+	c.byID[id] = c.order.PushFront(entry)
+	for c.size += entry.size; c.size > c.limit; {
+		c.drop(c.order.Back())
+	}
+}
+
+func (c *cache) drop(e *list.Element) {
+	entry := c.order.Remove(e).(*cached)
+	delete(c.byID, entry.id)
+	c.size -= entry.size
+}

@@ -1,0 +1,187 @@
+package maildir
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"dewey/maildrop"
+)
+
+const (
+	defaultLockWait    = 2 * time.Second
+	defaultCacheOctets = 256 << 20
+)
+
+// Options of a Store.
+type Options struct {
+	// Path returns the absolute path of an owner's Maildir. It is required, and is called by many
+	// goroutines at once. A Maildir that is not there is made, its parents too, with mode 0700.
+	Path func(maildrop.Owner) (string, error)
+
+	// Logger gets what an administrator should know. Nil: slog.Default().
+	Logger *slog.Logger
+
+	// LockWait is how long a login waits for a session that is under way, and for another program
+	// that writes the list (200 ms at least). 0: 2 seconds. Negative: not at all.
+	LockWait time.Duration
+
+	// CacheOctets bounds the memory that scans take between sessions; a message takes about 200
+	// octets. 0: 256 MiB. Negative: nothing is kept.
+	CacheOctets int64
+}
+
+// A Store opens Maildirs. Its methods may be called from many goroutines at once.
+type Store struct {
+	path     func(maildrop.Owner) (string, error)
+	log      *slog.Logger
+	lockWait time.Duration
+	locks    locks
+	cache    cache
+
+	// Set by tests.
+	fault func(op, path string) error // an error to be met instead of doing op
+	trace func(op, path string)       // told of each folder or list that is read
+}
+
+// New returns a Store. It panics if opts.Path is nil.
+func New(opts Options) *Store {
+	if opts.Path == nil {
+		panic("maildir: Options.Path is nil")
+	}
+	s := &Store{path: opts.Path, log: opts.Logger, lockWait: opts.LockWait}
+	if s.log == nil {
+		s.log = slog.Default()
+	}
+	if s.lockWait == 0 {
+		s.lockWait = defaultLockWait
+	}
+	s.cache.limit = opts.CacheOctets
+	if opts.CacheOctets == 0 {
+		s.cache.limit = defaultCacheOctets
+	}
+	return s
+}
+
+// Open implements maildrop.Store. It returns maildrop.ErrDamaged if new/ or cur/ is no folder, or if
+// the list has more than a few malformed lines.
+func (s *Store) Open(ctx context.Context, owner maildrop.Owner) (maildrop.Maildrop, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	root, err := s.path(owner)
+	if err != nil {
+		return nil, fmt.Errorf("path of %q's Maildir: %w", owner.Name, err)
+	}
+	if !filepath.IsAbs(root) {
+		return nil, fmt.Errorf("path of %q's Maildir is not absolute: %q", owner.Name, root)
+	}
+	id, err := prepare(root)
+	if err != nil {
+		return nil, err
+	}
+	box := &box{store: s, root: root, id: id, log: s.log.With("maildir", root)}
+	lock, err := s.locks.take(ctx, id, root, s.lockWait)
+	if err != nil {
+		return nil, err
+	}
+	d, err := box.open(ctx, lock)
+	if err != nil {
+		return nil, errors.Join(err, lock.release())
+	}
+	return d, nil
+}
+
+// A box is one Maildir, locked by the session that works on it.
+type box struct {
+	store *Store
+	root  string
+	id    fileID
+	log   *slog.Logger
+}
+
+func (b *box) file(name string) string { return filepath.Join(b.root, name) }
+
+// failing is the error that a test wants op to meet.
+func (b *box) failing(op, path string) error {
+	if b.store.fault == nil {
+		return nil
+	}
+	return b.store.fault(op, path)
+}
+
+func (b *box) tell(op, path string) {
+	if b.store.trace != nil {
+		b.store.trace(op, path)
+	}
+}
+
+// prepare finds the Maildir, or makes what is missing of it.
+func prepare(root string) (fileID, error) {
+	var st unix.Stat_t
+	err := unix.Stat(root, &st)
+	if err == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR {
+		missing := false
+		for _, f := range []folder{inNew, inCur} {
+			var sub unix.Stat_t
+			switch err := unix.Lstat(filepath.Join(root, f.String()), &sub); {
+			case errors.Is(err, unix.ENOENT):
+				missing = true
+			case err != nil:
+				return fileID{}, &os.PathError{Op: "lstat", Path: filepath.Join(root, f.String()), Err: err}
+			}
+		}
+		if !missing {
+			return fileID{uint64(st.Dev), st.Ino}, nil
+		}
+	}
+	switch {
+	case err == nil && st.Mode&unix.S_IFMT != unix.S_IFDIR:
+		return fileID{}, fmt.Errorf("%w: %s is not a folder", maildrop.ErrDamaged, root)
+	case err != nil && !errors.Is(err, unix.ENOENT):
+		return fileID{}, &os.PathError{Op: "stat", Path: root, Err: err}
+	}
+	if err := os.MkdirAll(root, 0o700); err != nil {
+		return fileID{}, fmt.Errorf("making a Maildir: %w", err)
+	}
+	if err := unix.Stat(root, &st); err != nil {
+		return fileID{}, &os.PathError{Op: "stat", Path: root, Err: err}
+	}
+	for _, name := range []string{"tmp", "new", "cur"} {
+		path := filepath.Join(root, name)
+		err := os.Mkdir(path, os.FileMode(st.Mode&0o777)|0o700)
+		if errors.Is(err, os.ErrExist) {
+			continue
+		}
+		if err == nil {
+			err = adopt(path, &st)
+		}
+		if err != nil {
+			return fileID{}, fmt.Errorf("making a Maildir: %w", err)
+		}
+	}
+	return fileID{uint64(st.Dev), st.Ino}, syncFolder(root)
+}
+
+// adopt gives a file that root made in somebody's Maildir to him.
+func adopt(path string, owner *unix.Stat_t) error {
+	if os.Geteuid() != 0 || owner.Uid == 0 {
+		return nil
+	}
+	return os.Lchown(path, int(owner.Uid), int(owner.Gid))
+}
+
+// syncFolder makes what was made, renamed or removed in a folder durable.
+func syncFolder(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
