@@ -28,7 +28,7 @@ import (
 // MaxHeader is the most octets of a header section that is rewritten. The functions here do not look
 // at it, they take time and room in proportion to the header section; it says how much of a message
 // a caller should be ready to read.
-const MaxHeader = 256 << 10
+const MaxHeader = 64 << 10
 
 // MaxGrowth bounds the size of a surrogate: it has at most MaxGrowth times the octets of the header
 // section, each line counted with a line end. The worst case is a line of one octet that is no field;
