@@ -135,8 +135,8 @@ func TestTrap42UnknownAndWrongLookAlike(t *testing.T) {
 		t.Helper()
 		ran = nil
 		_, err := f.CheckPassword(t.Context(), auth.Attempt{User: user, Password: password})
-		if len(ran) != 1 {
-			t.Fatalf("%s: %d hashes were run", user, len(ran))
+		if len(ran) != 1 || ran[0].Locked() {
+			t.Fatalf("%s: %d hashes were run: %+v", user, len(ran), ran)
 		}
 		return ran[0], fmt.Sprint(err)
 	}
@@ -234,7 +234,7 @@ func TestErrorsLeaveTheLastGoodVersion(t *testing.T) {
 	if err := f.Reload(); err == nil || strings.Count(err.Error(), "\n") != 1 {
 		t.Errorf("Reload: %v", err)
 	}
-	write(t, path, "# another version\nwrong\n")
+	write(t, path, "mrose:{PLAIN}again\nwrong\n.dot:{PLAIN}x\n")
 	expect(t, f, "mrose", "tanstaaf", "mrose ")
 	if n := strings.Count(log.String(), "no colon"); n != 2 {
 		t.Errorf("two versions, logged %d times", n)
