@@ -137,7 +137,8 @@ func sameFile(file *os.File, path string) bool {
 func (k *lock) release() error {
 	k.once.Do(func() {
 		if k.file != nil {
-			k.err = k.file.Close()
+			// Not by Close alone: a child that is being started has a copy of the descriptor for a moment.
+			k.err = errors.Join(unix.Flock(int(k.file.Fd()), unix.LOCK_UN), k.file.Close())
 		}
 		k.locks.mu.Lock()
 		close(k.locks.held[k.id])
