@@ -1,6 +1,10 @@
 package maildir
 
-import "dewey/maildrop"
+import (
+	"time"
+
+	"dewey/maildrop"
+)
 
 // Kill ends a session as the death of its process would.
 func Kill(d maildrop.Maildrop) { _ = d.(*session).lock.release() }
@@ -10,3 +14,13 @@ func (s *Store) SetFault(f func(op, path string) error) { s.fault = f }
 
 // SetTrace is told of what is read.
 func (s *Store) SetTrace(f func(op, path string)) { s.trace = f }
+
+// SetSettle sets how old a change must be to prove something.
+func (s *Store) SetSettle(d time.Duration) { s.settle = d }
+
+// Cached is how many scans are kept and what they take.
+func (s *Store) Cached() (n int, octets int64) {
+	s.cache.mu.Lock()
+	defer s.cache.mu.Unlock()
+	return len(s.cache.byID), s.cache.size
+}

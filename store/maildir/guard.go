@@ -76,9 +76,10 @@ func (l *loader) guard(recorded []served) error {
 	case known != 0 && l.list.List == nil:
 		changed = len(l.files)
 	case known != 0 && l.list.Validity != known:
+		changed = len(l.files)
 		for _, m := range recorded {
-			if _, own := m.record.Get(uidlist.KeyUniqueID); !own {
-				changed++
+			if _, own := m.record.Get(uidlist.KeyUniqueID); own {
+				changed-- // whatever the validity is
 			}
 		}
 	}

@@ -83,7 +83,7 @@ func (b *box) readList() (*listFile, error) {
 	}
 	l := &listFile{List: list, onDisk: true, stat: *st}
 	l.stamp = stampOf(st)
-	l.settled = l.stamp.age(start) >= settled
+	l.settled = l.stamp.age(start) >= b.store.settle
 	return l, nil
 }
 

@@ -194,24 +194,27 @@ func (l *loader) found(p place) error {
 		l.files[i].place = p
 	case err1 != nil || err2 != nil:
 		return errors.Join(err1, err2)
-	case first == second:
+	case first.id == second.id:
 		if l.extra == nil {
 			l.extra = map[int][]place{}
 		}
 		l.extra[i] = append(l.extra[i], l.files[i].place)
 		l.files[i].place = p
+	case second.mtime < first.mtime: // the older one is more likely to be known
+		p, l.files[i].place = l.files[i].place, p
+		return l.separate(p)
 	default:
 		return l.separate(p)
 	}
 	return nil
 }
 
-func (l *loader) lstat(p place) (fileID, error) {
+func (l *loader) lstat(p place) (stamp, error) {
 	s, err := stampAt(l.file(p.in.String() + "/" + p.name))
 	if err == nil && s == (stamp{}) {
 		err = unix.ENOENT
 	}
-	return s.id, err
+	return s, err
 }
 
 // again makes a snapshot of the last one, if that has all the files.

@@ -113,7 +113,7 @@ func (b *box) scan(ctx context.Context, f folder) (*listing, error) {
 			return nil, err
 		}
 		if l.stamp == after && l.stamp.age(start) > tick {
-			l.stable, l.settled = true, l.stamp.age(start) >= settled
+			l.stable, l.settled = true, l.stamp.age(start) >= b.store.settle
 			return l, nil
 		}
 		if all == nil {

@@ -48,6 +48,8 @@ type Store struct {
 	// Set by tests.
 	fault func(op, path string) error // an error to be met instead of doing op
 	trace func(op, path string)       // told of each folder or list that is read
+
+	settle time.Duration // the constant settled, unless a test says otherwise
 }
 
 // New returns a Store. It panics if opts.Path is nil.
@@ -55,7 +57,7 @@ func New(opts Options) *Store {
 	if opts.Path == nil {
 		panic("maildir: Options.Path is nil")
 	}
-	s := &Store{path: opts.Path, log: opts.Logger, lockWait: opts.LockWait}
+	s := &Store{path: opts.Path, log: opts.Logger, lockWait: opts.LockWait, settle: settled}
 	if s.log == nil {
 		s.log = slog.Default()
 	}

@@ -13,8 +13,7 @@ import (
 //	/3 NEXT VALIDITY             the header: next number, validity of new ones
 //	BASE:2,S SIZE N:V:UTF8       a file name, octets as sent, unique-id; UTF8 is 1 if the header has some
 //
-// Version 2 has no UTF8 field. Versions 2 and 3 are served; an older list is made anew by Courier, so
-// that there is nothing to be kept in it.
+// Version 2 has no UTF8 field. Courier itself passes over an older list and numbers all anew.
 type SizeList struct {
 	Next     uint64
 	Validity uint64
