@@ -13,27 +13,21 @@ import (
 )
 
 var (
-	peerFlag  = flag.String("peer", "dewey", "the server to test with: dewey, or dovecot as a control")
-	deweyPath string
+	peerFlag = flag.String("peer", "dewey", "the server to test with: dewey, or dovecot as a control")
+	buildDir string
 )
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	os.Exit(func() int {
-		if *peerFlag == "dewey" && !testing.Short() {
-			dir, err := os.MkdirTemp("", "dewey")
-			if err != nil {
-				fmt.Fprintln(os.Stderr, err)
-				return 1
-			}
-			defer func() { _ = os.RemoveAll(dir) }()
-			if deweyPath, err = buildDewey(dir); err != nil {
-				fmt.Fprintln(os.Stderr, "go build dewey/cmd/dewey:", err)
-				return 1
-			}
-		}
-		return m.Run()
-	}())
+	dir, err := os.MkdirTemp("", "dewey")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	buildDir = dir
+	code := m.Run()
+	_ = os.RemoveAll(dir)
+	os.Exit(code)
 }
 
 // TestClients runs every scenario with every client.

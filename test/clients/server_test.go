@@ -35,13 +35,17 @@ const (
 // A peer starts a server of one kind in a folder of its own. It stops with the test.
 type peer func(t *testing.T) *server
 
-// startDewey starts the dewey that TestMain has built.
+// startDewey builds dewey, the first time, and starts it.
 func startDewey(t *testing.T) *server {
 	t.Helper()
+	dewey, err := buildDewey()
+	if err != nil {
+		t.Fatal(err)
+	}
 	data := t.TempDir()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	add := exec.CommandContext(ctx, deweyPath, "user", "add", user, "--weak", "--set", "data="+data)
+	add := exec.CommandContext(ctx, dewey, "user", "add", user, "--weak", "--set", "data="+data)
 	add.Dir = data
 	add.Stdin = strings.NewReader(password + "\n")
 	if out, err := add.CombinedOutput(); err != nil {
@@ -49,7 +53,7 @@ func startDewey(t *testing.T) *server {
 	}
 
 	s := &server{maildir: filepath.Join(data, "mail", user)}
-	serve := exec.Command(deweyPath, "serve", "--set", "data="+data,
+	serve := exec.Command(dewey, "serve", "--set", "data="+data,
 		"--set", "pop3.listen=127.0.0.1:0", "--set", "pop3s.listen=", "--set", "lmtp.listen=")
 	serve.Dir = data
 	s.run(t, serve)
@@ -74,7 +78,7 @@ func startDovecot(t *testing.T) *server {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(base) })
-	if err := os.Chmod(base, 0o755); err != nil { //nolint:gosec // Dovecot's login process runs as another user
+	if err := os.Chmod(base, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -131,7 +135,7 @@ service anvil {
 		}
 	}
 	writeFile(t, filepath.Join(base, "users"), user+":{PLAIN}"+password+"::::::\n")
-	if err := os.Chmod(filepath.Join(base, "users"), 0o644); err != nil { //nolint:gosec // as above
+	if err := os.Chmod(filepath.Join(base, "users"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 
@@ -223,17 +227,17 @@ func (s *server) occupy(t *testing.T) (leave func()) {
 	return func() { expectOK("QUIT") }
 }
 
-// buildDewey builds cmd/dewey into dir and returns the program's path.
-func buildDewey(dir string) (string, error) {
+// buildDewey builds cmd/dewey, once, and returns the program's path.
+var buildDewey = sync.OnceValues(func() (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
-	path := filepath.Join(dir, "dewey")
+	path := filepath.Join(buildDir, "dewey")
 	build := exec.CommandContext(ctx, "go", "build", "-o", path, "dewey/cmd/dewey")
 	if out, err := build.CombinedOutput(); err != nil {
-		return "", errors.Join(err, errors.New(string(out)))
+		return "", fmt.Errorf("go build dewey/cmd/dewey: %w\n%s", err, out)
 	}
 	return path, nil
-}
+})
 
 func writeFile(t *testing.T, path, content string) {
 	t.Helper()

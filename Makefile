@@ -1,0 +1,40 @@
+# make help says what there is.
+
+# The module files change by hand only.
+export GOFLAGS := $(GOFLAGS) -mod=readonly
+
+.PHONY: help build run test install-packages lint fmt race fuzz clean
+
+help: ## print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' Makefile
+
+build: ## build bin/dewey, a static binary
+	CGO_ENABLED=0 go build -trimpath -o bin/dewey ./cmd/dewey
+
+run: build ## serve a sample maildrop on 127.0.0.1:1110; keeps its data in dewey-data
+	@demo/run
+
+test: install-packages ## install what the tests need (apt-get), then run all of them
+	@$(MAKE) --no-print-directory lint race fuzz
+	@echo "make test: all passed"
+
+install-packages: ## install what the tests need (apt-get, by sudo if need be)
+	@scripts/install-packages test/packages.txt
+
+SCRIPTS = .ci/run demo/run scripts/fuzz scripts/install-packages
+
+lint: ## look for faults and for the wrong format
+	go tool -modfile=tools.mod golangci-lint run
+	shellcheck $(SCRIPTS)
+
+fmt: ## format the Go files
+	go tool -modfile=tools.mod gofumpt -l -w .
+
+race: ## run the tests under the race detector, real clients and all
+	CGO_ENABLED=1 go test -race -count=1 -timeout 20m ./...
+
+fuzz: ## run each fuzz target for 10 seconds
+	@scripts/fuzz
+
+clean: ## remove what make built; keeps dewey-data
+	rm -rf bin
