@@ -2,6 +2,7 @@ package maildir_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -328,4 +329,30 @@ func (f *fixture) read(d maildrop.Maildrop, n int) string {
 		f.t.Errorf("message %d came with %d octets, %d were announced", n, len(got), m.Octets)
 	}
 	return string(got)
+}
+
+func (f *fixture) openErr(want error) {
+	f.t.Helper()
+	d, err := f.store.Open(f.t.Context(), maildrop.Owner{})
+	if !errors.Is(err, want) {
+		f.t.Errorf("Open: error %v, want %v", err, want)
+	}
+	if d != nil {
+		f.close(d)
+	}
+}
+
+func (f *fixture) wantLog(part string) {
+	f.t.Helper()
+	if !strings.Contains(f.log.String(), part) {
+		f.t.Errorf("the log does not say %q:\n%s", part, f.log)
+	}
+}
+
+func octets(d maildrop.Maildrop) []int64 {
+	var all []int64
+	for _, m := range d.Messages() {
+		all = append(all, m.Octets)
+	}
+	return all
 }

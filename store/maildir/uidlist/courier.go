@@ -60,7 +60,7 @@ func courierName(base string) string {
 func ParseSizeList(r io.Reader) (*SizeList, error) {
 	lines := lineReader{r: r}
 	header, err := lines.next()
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		return nil, &FormatError{1, "the file is empty"}
 	}
 	if err != nil && !errors.Is(err, errLong) {
@@ -82,7 +82,7 @@ func ParseSizeList(r io.Reader) (*SizeList, error) {
 	seen := map[string]bool{}
 	for {
 		line, err := lines.next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return l, nil
 		}
 		if err != nil && !errors.Is(err, errLong) {

@@ -35,7 +35,7 @@ func Parse(r io.Reader) (*List, error) {
 	lines := lineReader{r: r}
 	header, err := lines.next()
 	switch {
-	case err == io.EOF:
+	case errors.Is(err, io.EOF):
 		return nil, &FormatError{1, "the file is empty"}
 	case errors.Is(err, errLong):
 		return nil, &FormatError{1, err.Error()}
@@ -51,7 +51,7 @@ func Parse(r io.Reader) (*List, error) {
 	p := parser{List: l, bases: map[string]int{}}
 	for {
 		line, err := lines.next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil && !errors.Is(err, errLong) {

@@ -1,0 +1,97 @@
+package maildir_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"dewey/maildrop"
+)
+
+// benchMaildir is a Maildir of many messages in cur/.
+func benchMaildir(b *testing.B, messages int) *fixture {
+	f := newFixture(b)
+	f.check(os.MkdirAll(filepath.Join(f.root, "cur"), 0o700))
+	content := []byte("Subject: x\nFrom: mrose@example.org\n\n" + fmt.Sprintf("%01000d\n", 1))
+	for i := range messages {
+		path := filepath.Join(f.root, "cur", fmt.Sprintf("%d.M%06dP12345V000000000000FE01I%016X_%d.mail.example.org,S=%d:2,S", 1700000000+i, i%1_000_000, i, i, len(content)))
+		f.check(os.WriteFile(path, content, 0o600))
+	}
+	return f
+}
+
+func (f *fixture) login(b *testing.B) {
+	b.Helper()
+	d, err := f.store.Open(b.Context(), maildrop.Owner{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := d.Close(); err != nil {
+		b.Fatal(err)
+	}
+}
+
+const many = 100_000
+
+// The first login ever: every message is read, every unique-id given.
+func BenchmarkFirstSight(b *testing.B) {
+	f := benchMaildir(b, many)
+	b.ReportAllocs()
+	for b.Loop() {
+		b.StopTimer()
+		for _, name := range []string{"dovecot-uidlist", "dewey-uidvalidity"} {
+			if exists(filepath.Join(f.root, name)) {
+				f.check(os.Remove(filepath.Join(f.root, name)))
+			}
+		}
+		f.restart()
+		b.StartTimer()
+		f.login(b)
+	}
+}
+
+// The first login after a restart: the folders and the list are read.
+func BenchmarkCold(b *testing.B) {
+	f := benchMaildir(b, many)
+	f.login(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		b.StopTimer()
+		f.restart()
+		b.StartTimer()
+		f.login(b)
+	}
+}
+
+// A login that finds nothing new.
+func BenchmarkWarm(b *testing.B) {
+	f := benchMaildir(b, many)
+	f.login(b)
+	time.Sleep(3 * time.Second)
+	f.login(b)
+	f.login(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		f.login(b)
+	}
+	n, octets := f.store.Cached()
+	b.ReportMetric(float64(octets)/many/float64(n), "cached-B/message")
+}
+
+// A login that finds one new message.
+func BenchmarkOneNew(b *testing.B) {
+	f := benchMaildir(b, many)
+	f.login(b)
+	time.Sleep(3 * time.Second)
+	f.login(b)
+	f.login(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		b.StopTimer()
+		f.deliver(fmt.Sprintf("Subject: %d\n", f.serial))
+		b.StartTimer()
+		f.login(b)
+	}
+}
