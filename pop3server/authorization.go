@@ -126,7 +126,7 @@ func (s *session) enter(ctx context.Context, id auth.Identity) (response, error)
 	s.place.loggedIn()
 	s.inside.Store(true)
 	s.info.User = id.User
-	s.state = pop3.Transaction
+	s.move(pop3.Transaction)
 	s.log.Info("logged in", "user", id.User, "messages", s.left, "octets", s.total)
 	if s.srv.Hooks.LoggedIn != nil {
 		s.srv.Hooks.LoggedIn(s.info, s.left, s.total)

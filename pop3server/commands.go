@@ -26,28 +26,24 @@ const (
 // commands is the protocol. Places are kept for STLS (RFC 2595 section 4) and APOP (RFC 1939 section
 // 7); AUTH so far lists that there are no mechanisms. A command of another state is refused before
 // its handler runs, which therefore never asks for it.
-var commands map[string]command
+var commands = map[string]command{
+	"CAPA": {anyState, 0, 0, (*session).capa},    // RFC 2449 section 5
+	"QUIT": {anyState, 0, 0, (*session).quit},    // RFC 1939 sections 4, 6
+	"LANG": {anyState, 0, 1, (*session).setLang}, // RFC 6856 section 3
 
-func init() { // not where it is declared: CAPA looks at the table that it is in
-	commands = map[string]command{
-		"CAPA": {anyState, 0, 0, (*session).capa},    // RFC 2449 section 5
-		"QUIT": {anyState, 0, 0, (*session).quit},    // RFC 1939 sections 4, 6
-		"LANG": {anyState, 0, 1, (*session).setLang}, // RFC 6856 section 3
+	"USER": {pop3.Authorization, 1, 1, (*session).setUser},    // RFC 1939 section 7
+	"PASS": {pop3.Authorization, 1, rest, (*session).pass},    // RFC 1939 section 7
+	"AUTH": {pop3.Authorization, 0, 2, (*session).mechanisms}, // RFC 5034 section 4
+	"UTF8": {pop3.Authorization, 0, 0, (*session).setUTF8},    // RFC 6856 section 2.1
 
-		"USER": {pop3.Authorization, 1, 1, (*session).setUser},    // RFC 1939 section 7
-		"PASS": {pop3.Authorization, 1, rest, (*session).pass},    // RFC 1939 section 7
-		"AUTH": {pop3.Authorization, 0, 2, (*session).mechanisms}, // RFC 5034 section 4
-		"UTF8": {pop3.Authorization, 0, 0, (*session).setUTF8},    // RFC 6856 section 2.1
-
-		"STAT": {pop3.Transaction, 0, 0, (*session).stat}, // RFC 1939 section 5
-		"LIST": {pop3.Transaction, 0, 1, (*session).list}, // RFC 1939 section 5
-		"RETR": {pop3.Transaction, 1, 1, (*session).retr}, // RFC 1939 section 5
-		"DELE": {pop3.Transaction, 1, 1, (*session).dele}, // RFC 1939 section 5
-		"NOOP": {pop3.Transaction, 0, 0, (*session).noop}, // RFC 1939 section 5
-		"RSET": {pop3.Transaction, 0, 0, (*session).rset}, // RFC 1939 section 5
-		"TOP":  {pop3.Transaction, 2, 2, (*session).top},  // RFC 1939 section 7
-		"UIDL": {pop3.Transaction, 0, 1, (*session).uidl}, // RFC 1939 section 7
-	}
+	"STAT": {pop3.Transaction, 0, 0, (*session).stat}, // RFC 1939 section 5
+	"LIST": {pop3.Transaction, 0, 1, (*session).list}, // RFC 1939 section 5
+	"RETR": {pop3.Transaction, 1, 1, (*session).retr}, // RFC 1939 section 5
+	"DELE": {pop3.Transaction, 1, 1, (*session).dele}, // RFC 1939 section 5
+	"NOOP": {pop3.Transaction, 0, 0, (*session).noop}, // RFC 1939 section 5
+	"RSET": {pop3.Transaction, 0, 0, (*session).rset}, // RFC 1939 section 5
+	"TOP":  {pop3.Transaction, 2, 2, (*session).top},  // RFC 1939 section 7
+	"UIDL": {pop3.Transaction, 0, 1, (*session).uidl}, // RFC 1939 section 7
 }
 
 // A response is what a command that succeeds is answered with.

@@ -69,6 +69,21 @@ func newSession(srv *Server, base context.Context, c net.Conn) *session {
 	return s
 }
 
+// moves lists every state change that a session may make. RFC 1939 section 3.
+var moves = map[pop3.State]pop3.State{
+	pop3.Authorization: pop3.Transaction | pop3.Closed,
+	pop3.Transaction:   pop3.Update | pop3.Closed,
+	pop3.Update:        pop3.Closed,
+}
+
+// move is the only place where the state changes.
+func (s *session) move(to pop3.State) {
+	if s.state != to && moves[s.state]&to == 0 {
+		panic(fmt.Sprintf("session in %v moves to %v", s.state, to))
+	}
+	s.state = to
+}
+
 // drop ends the session from another goroutine, without a word.
 func (s *session) drop(why error) {
 	s.cancel(fmt.Errorf("%w: %w", errDropped, why))
@@ -101,7 +116,7 @@ func (s *session) close() {
 		s.end.Err = why
 	}
 	s.cancel(nil)
-	s.state = pop3.Closed
+	s.move(pop3.Closed)
 	s.end.Duration = time.Since(s.began)
 	s.logEnd()
 	if s.srv.Hooks.Closed != nil {

@@ -188,11 +188,11 @@ func (s *session) rset(context.Context, []string) (response, error) {
 // quit is the one door into UPDATE; a lost connection never passes it. The maildrop is released before
 // the reply, so that the client may come back at once. RFC 1939 sections 4 and 6.
 func (s *session) quit(ctx context.Context, _ []string) (response, error) {
-	defer func() { s.state = pop3.Closed }()
+	defer s.move(pop3.Closed)
 	if s.state == pop3.Authorization {
 		return response{text: s.lang.say("bye")}, nil
 	}
-	s.state = pop3.Update
+	s.move(pop3.Update)
 	defer s.release()
 	// What the client asked for is done, even if it hangs up now or the server is told to close.
 	if err := s.update(context.WithoutCancel(ctx)); err != nil {
