@@ -138,7 +138,7 @@ func (l *loader) assignLocked(ctx context.Context, known []served) (_, fresh []s
 func (l *loader) number(known []served) ([]uidlist.Record, []served, error) {
 	var files []int
 	for i := range l.files {
-		if f := &l.files[i]; f.record < 0 && f.state != gone {
+		if f := &l.files[i]; f.record < 0 {
 			files = append(files, i)
 		}
 	}

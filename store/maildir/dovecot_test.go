@@ -87,6 +87,11 @@ var badLog = regexp.MustCompile(`Error|Warning|Panic|Fatal|Broken|Corrupt`)
 func (d *dovecot) session(commands ...string) []row {
 	d.t.Helper()
 	d.own()
+	return d.run(commands...)
+}
+
+func (d *dovecot) run(commands ...string) []row {
+	d.t.Helper()
 	cmd := exec.Command(dovecotPOP3, "-c", d.conf)
 	cmd.Env = []string{"USER=mrose", "HOME=" + filepath.Dir(d.root), "PATH=" + os.Getenv("PATH")}
 	cmd.Stdin = strings.NewReader("UIDL\r\nLIST\r\n" + strings.Join(append(commands, "QUIT"), "\r\n") + "\r\n")

@@ -31,7 +31,7 @@ const (
 	measured         // and the list says so
 	justNow          // measured, and the list does not say so yet
 	unreadable       // sizes.Stored is the best guess
-	gone
+	moved            // it was not there any more when it was to be measured
 )
 
 // A served message is one that has a unique-id.
@@ -62,6 +62,9 @@ type loader struct {
 	stopped   bool // the context ended while much had been measured
 }
 
+// mostAttempts is how often a scan is taken anew because files moved while they were measured.
+const mostAttempts = 5
+
 // errMoved says that files moved while they were measured: the scan is to be taken again.
 var errMoved = errors.New("files moved during the scan")
 
@@ -70,7 +73,7 @@ func (b *box) open(ctx context.Context, lock *lock) (*session, error) {
 	prev := b.store.cache.get(b.id)
 	l := &loader{box: b, prev: prev, known: map[string]message.Sizes{}}
 	for attempt := 1; ; attempt++ {
-		snap, err := l.load(ctx, attempt == 3)
+		snap, err := l.load(ctx, attempt == mostAttempts)
 		if errors.Is(err, errMoved) {
 			continue
 		}
@@ -266,8 +269,8 @@ func (l *loader) full(ctx context.Context, last bool) (*snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
-	lost, stop := l.measure(ctx)
-	if stop == nil && lost > 0 && !last {
+	away, stop := l.measure(ctx)
+	if stop == nil && away > 0 && !last {
 		return nil, errMoved
 	}
 	if l.stopped = stop != nil && len(l.known) >= worthKeeping; stop != nil && !l.stopped {
@@ -370,10 +373,8 @@ func (l *loader) build(known, fresh []served) *snapshot {
 	for _, list := range [][]served{known, fresh} {
 		for i := range list {
 			f := &l.files[list[i].file]
-			if f.state == gone {
-				missing = true
-				continue
-			}
+			// One that was not where it was seen, time and again, is not hidden for that.
+			missing = missing || f.state == moved
 			it, m := f.item()
 			it.uid, m.UID = list[i].record.UID, list[i].id
 			l.keepExtra(s, list[i].file)
@@ -381,7 +382,7 @@ func (l *loader) build(known, fresh []served) *snapshot {
 			s.messages = append(s.messages, m)
 		}
 	}
-	if missing { // what is not in the snapshot has to be found again
+	if missing { // they have to be found at the next login
 		s.new.settled, s.cur.settled = false, false
 	}
 	return s

@@ -21,8 +21,9 @@ const (
 )
 
 // measure measures the files whose sizes are not known, and some of those whose sizes are only
-// claimed. It returns how many are gone, and an error only if the context is over.
-func (l *loader) measure(ctx context.Context) (lost int, err error) {
+// claimed. It returns how many
+// were not where the scan had seen them, and an error only if the context is over.
+func (l *loader) measure(ctx context.Context) (away int, err error) {
 	var todo []int
 	cheap, octets := 0, int64(0)
 	for i := range l.files {
@@ -67,11 +68,11 @@ func (l *loader) measure(ctx context.Context) (lost int, err error) {
 		switch f := &l.files[i]; f.state {
 		case justNow:
 			l.known[f.base()] = f.sizes
-		case gone:
-			lost++
+		case moved:
+			away++
 		}
 	}
-	return lost, ctx.Err()
+	return away, ctx.Err()
 }
 
 // measureFile measures one file. One that cannot be read keeps nobody out: it is listed with the best
@@ -80,7 +81,7 @@ func (l *loader) measureFile(ctx context.Context, f *file) {
 	open, size, err := l.openFile(f.place)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		f.state = gone
+		f.state = moved
 		return
 	case err == nil:
 		var sizes message.Sizes
