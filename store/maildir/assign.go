@@ -7,8 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"dewey/maildrop/message"
 	"dewey/store/maildir/uidlist"
@@ -189,19 +192,27 @@ func (l *loader) separate(p place) error {
 	t := time.Now()
 	name := fmt.Sprintf("%d.M%dP%dR%s.%s", t.Unix(), t.Nanosecond()/1000, os.Getpid(), rand.Text()[:8], uidlist.Base(host))
 	to := place{name, inNew}
-	err := os.Rename(l.file(p.in.String()+"/"+p.name), l.file(to.in.String()+"/"+to.name))
-	if errors.Is(err, os.ErrNotExist) {
+	from, path, err := l.openFolder(p.in) // not by path: cur/ may have become a link meanwhile
+	if err != nil {
+		return err
+	}
+	defer unix.Close(from)
+	into, _, err := l.openFolder(to.in)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(into)
+	err = unix.Renameat(from, p.name, into, to.name)
+	if errors.Is(err, unix.ENOENT) {
 		return nil
 	}
+	if err == nil {
+		err = errors.Join(unix.Fsync(into), unix.Fsync(from))
+	}
 	if err != nil {
-		return fmt.Errorf("two messages with one base name: %w", err)
+		return fmt.Errorf("two messages with one base name: %w", &os.PathError{Op: "rename", Path: filepath.Join(path, p.name), Err: err})
 	}
 	l.log.Warn("two messages had one base name, the second was renamed", "from", p.in.String()+"/"+p.name, "to", to.in.String()+"/"+to.name)
 	l.new.settled, l.cur.settled = false, false
-	for _, f := range []folder{inNew, inCur} {
-		if err := syncFolder(l.file(f.String())); err != nil {
-			return err
-		}
-	}
 	return l.found(to)
 }

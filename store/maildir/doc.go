@@ -21,7 +21,8 @@
 //
 // A scan is kept in memory after the session, with the device, inode, times and size of both folders
 // and of the list. While these are the same there is nothing to read. Times younger than two seconds
-// when something was read prove nothing: the clock behind them is coarse.
+// when something was read prove nothing: the clock behind them is coarse. (A file server's clock must
+// not be slow by more than that.)
 //
 // # Unique-ids
 //

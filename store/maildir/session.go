@@ -397,8 +397,12 @@ func (s *session) compact(l *listFile) {
 	here := map[string]bool{}
 	for _, f := range []folder{inNew, inCur} {
 		list, err := s.scan(context.Background(), f)
-		if err != nil {
-			s.log.Warn("the list is not made shorter", "err", err)
+		for try := 0; err == nil && !list.stable && try < 3; try++ {
+			time.Sleep(tick) // our own removals may be too young
+			list, err = s.scan(context.Background(), f)
+		}
+		if err != nil || !list.stable {
+			s.log.Info("the list is not made shorter", "err", err)
 			return
 		}
 		for _, name := range slices.Concat(list.names, list.others) {
