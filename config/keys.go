@@ -46,7 +46,7 @@ var keys = []key{
 	option("pop3.show_version", boolean, "false", func(c *Config) *bool { return &c.POP3.ShowVersion },
 		"whether CAPA's IMPLEMENTATION names the version"),
 	option("pop3.language", choice(Languages...), "i-default", func(c *Config) *string { return &c.POP3.Language },
-		"the language of replies until the client asks for another: "+strings.Join(Languages, ", ")),
+		"what a client gets that leaves the language to the server (LANG *): "+strings.Join(Languages, ", ")),
 
 	option("pop3s.listen", addresses, "127.0.0.1:1995", func(c *Config) *[]string { return &c.POP3S.Listen },
 		"where POP3 inside TLS is served; [] turns it off (not in this version)"),
@@ -77,7 +77,7 @@ var keys = []key{
 		func(c *Config) *time.Duration { return &c.Login.FailureDelay },
 		"how long the reply to a failed login is held back"),
 	option("login.trusted_networks", networks, "", func(c *Config) *[]netip.Prefix { return &c.Login.TrustedNetworks },
-		"addresses and prefixes from which no failed login is held back longer and longer"),
+		"addresses and prefixes that login.max_per_address does not count"),
 
 	option("users.file", text(template("data")), "{data}/users", func(c *Config) *string { return &c.Users.File },
 		"the users, in the format of a passwd-file; {data} stands for data"),

@@ -96,10 +96,10 @@ func (c *Config) UsersFile() string {
 	return filepath.Clean(b.String())
 }
 
-// MaildirPath returns where an owner's Maildir is: maildir.path with its placeholders put in. It
-// returns ErrUnsafeName if a part of the name that is used is empty, begins with a dot, or has a
-// slash or a control octet in it, and if {home} is used and not an absolute path: no name can lead
-// out of the folder that maildir.path names, nor into another user's Maildir.
+// MaildirPath returns where an owner's Maildir is, as an absolute path: maildir.path with its
+// placeholders put in. It returns ErrUnsafeName if a part of the name that is used is empty, begins
+// with a dot, or has a slash or a control octet in it, and if {home} is used and not an absolute
+// path: no name can lead out of the folder that maildir.path names, nor into another user's Maildir.
 func (c *Config) MaildirPath(o maildrop.Owner) (string, error) {
 	list, f := pieces(c.Maildir.Path)
 	if f != nil {
@@ -129,7 +129,11 @@ func (c *Config) MaildirPath(o maildrop.Owner) (string, error) {
 		}
 		b.WriteString(part)
 	}
-	return filepath.Clean(b.String()), nil
+	path, err := filepath.Abs(b.String())
+	if err != nil {
+		return "", fmt.Errorf("maildir.path: %w", err)
+	}
+	return path, nil
 }
 
 // safePart checks a part of a login name that becomes (a part of) one element of a path. A leading

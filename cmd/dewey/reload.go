@@ -1,0 +1,103 @@
+package main
+
+import (
+	"errors"
+	"net"
+	"slices"
+	"strings"
+
+	"dewey/config"
+)
+
+// restart lists the keys that a running server keeps: sessions hold locks where the mail is, and
+// users whose file was exchanged under them would be other people.
+var restart = []string{"data", "users.file", "maildir.path"}
+
+// reload reads users and configuration again. What is wrong is logged, and what was right stays.
+func (d *daemon) reload() {
+	d.manager.reloading()
+	defer func() { d.manager.ready(d.status()) }()
+	d.log.Info("reloading")
+	if err := d.users.Reload(); err != nil {
+		d.logLines("users stay as they were", err)
+	}
+	c, err := d.load()
+	if err != nil {
+		d.logLines("configuration stays as it was", err)
+		return
+	}
+	if err := d.apply(c); err != nil {
+		d.logLines("configuration stays as it was", err)
+		return
+	}
+	d.log.Info("reloaded")
+}
+
+// apply puts a new configuration into effect, or changes nothing.
+func (d *daemon) apply(c *config.Config) error {
+	changed := config.Changed(d.config, c)
+	moved := d.passed == nil && slices.Contains(changed, "pop3.listen")
+	var fresh map[string]net.Listener
+	if moved {
+		// The new ones are open before the old ones close: there is no moment without a listener.
+		var err error
+		var missing []string
+		for _, address := range c.POP3.Listen {
+			if d.bound[address] == nil {
+				missing = append(missing, address)
+			}
+		}
+		if fresh, err = listenAll("pop3.listen", missing); err != nil {
+			return err
+		}
+	}
+	if err := d.server.Reconfigure(settings(c)); err != nil {
+		for _, l := range fresh {
+			_ = l.Close()
+		}
+		return err //nolint:wrapcheck // it says where it comes from
+	}
+	if moved {
+		d.move(c.POP3.Listen, fresh)
+	}
+	d.config = c
+	var late []string
+	for _, key := range config.Changed(d.started, c) {
+		if slices.Contains(restart, key) {
+			late = append(late, key)
+		}
+	}
+	if len(late) > 0 {
+		d.log.Warn("these changes need a restart", "keys", strings.Join(late, " "))
+	}
+	d.warn(c)
+	return nil
+}
+
+// move serves the fresh listeners and closes those that are no longer listed. Their sessions go on.
+func (d *daemon) move(listed []string, fresh map[string]net.Listener) {
+	for address, l := range fresh {
+		d.bound[address] = l
+		d.serve(l)
+	}
+	for address, l := range d.bound {
+		if slices.Contains(listed, address) {
+			continue
+		}
+		delete(d.bound, address)
+		d.log.Info("no longer listening", "key", "pop3.listen", "address", l.Addr().String())
+		if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+			d.log.Error("close listener", "address", l.Addr().String(), "error", err)
+		}
+	}
+	if len(d.bound) == 0 {
+		d.log.Warn("pop3.listen is empty: nobody can connect")
+	}
+}
+
+// logLines logs each line of an error that tells of many by itself.
+func (d *daemon) logLines(message string, err error) {
+	for line := range strings.Lines(err.Error()) {
+		d.log.Error(message, "error", strings.TrimSuffix(line, "\n"))
+	}
+}

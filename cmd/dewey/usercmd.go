@@ -1,0 +1,219 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"dewey/auth/passwdfile"
+	"dewey/config"
+	"dewey/maildrop"
+)
+
+func (a *app) userCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "user",
+		Short: "Add, list, change and remove users",
+		Long: "Add, list, change and remove the users of users.file. A running server sees a change by itself.\n\n" +
+			"A password is asked for at the terminal. If standard input is no terminal, its first line is the password.",
+		Args: onlyCommands,
+		RunE: help,
+	}
+	cmd.AddCommand(a.userAdd(), a.userPasswd(), a.userRemove(), a.userList())
+	return cmd
+}
+
+// passwordFlags are those of the commands that take a password.
+type passwordFlags struct {
+	scheme string
+	weak   bool
+}
+
+func (f *passwordFlags) register(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.scheme, "scheme", strings.ToLower(passwdfile.DefaultScheme),
+		"how the password is kept: "+strings.ToLower(strings.Join(passwdfile.Schemes(), ", ")))
+	cmd.Flags().BoolVar(&f.weak, "weak", false, "take a password that is easy to guess")
+}
+
+// password asks for a user's new password and checks it.
+func (a *app) password(f passwordFlags, user string) (string, error) {
+	password, err := readPassword(a.in, a.err, user)
+	if err != nil {
+		return "", err
+	}
+	if f.weak {
+		return password, nil
+	}
+	if err := passwdfile.CheckStrength(user, password); err != nil {
+		return "", fmt.Errorf("%w; choose another, or insist with --weak", err)
+	}
+	return password, nil
+}
+
+func (a *app) userAdd() *cobra.Command {
+	var f passwordFlags
+	cmd := &cobra.Command{
+		Use:   "add NAME",
+		Short: "Add a user",
+		Args:  oneName,
+		RunE: func(_ *cobra.Command, args []string) error {
+			c, err := a.load()
+			if err != nil {
+				return err
+			}
+			user := args[0]
+			byHome := strings.Contains(c.Maildir.Path, "{home}")
+			if _, err := c.MaildirPath(maildrop.Owner{Name: user}); err != nil && !byHome {
+				return err
+			}
+			// A name that is taken is told before the password is asked for; Add decides.
+			if users, err := passwdfile.List(c.UsersFile()); err == nil && has(users, user) {
+				return fmt.Errorf("%w: %q in %s", passwdfile.ErrUserExists, user, c.UsersFile())
+			}
+			password, err := a.password(f, user)
+			if err != nil {
+				return err
+			}
+			if err := passwdfile.Add(c.UsersFile(), user, password, f.scheme); err != nil {
+				return err
+			}
+			if byHome {
+				fmt.Fprintf(a.err, "dewey: maildir.path uses {home}: give %s a home in %s\n", user, c.UsersFile())
+			}
+			return a.say("added %s to %s", user, c.UsersFile())
+		},
+	}
+	f.register(cmd)
+	return cmd
+}
+
+func (a *app) userPasswd() *cobra.Command {
+	var f passwordFlags
+	cmd := &cobra.Command{
+		Use:   "passwd NAME",
+		Short: "Change a user's password",
+		Args:  oneName,
+		RunE: func(_ *cobra.Command, args []string) error {
+			c, err := a.load()
+			if err != nil {
+				return err
+			}
+			user := args[0]
+			if users, err := passwdfile.List(c.UsersFile()); err == nil && !has(users, user) {
+				return fmt.Errorf("%w: %q in %s", passwdfile.ErrNoUser, user, c.UsersFile())
+			}
+			password, err := a.password(f, user)
+			if err != nil {
+				return err
+			}
+			if err := passwdfile.SetPassword(c.UsersFile(), user, password, f.scheme); err != nil {
+				return err
+			}
+			return a.say("changed the password of %s in %s", user, c.UsersFile())
+		},
+	}
+	f.register(cmd)
+	return cmd
+}
+
+func (a *app) userRemove() *cobra.Command {
+	return &cobra.Command{
+		Use:   "remove NAME",
+		Short: "Remove a user; his mail stays",
+		Args:  oneName,
+		RunE: func(_ *cobra.Command, args []string) error {
+			c, err := a.load()
+			if err != nil {
+				return err
+			}
+			if err := passwdfile.Remove(c.UsersFile(), args[0]); err != nil {
+				return err
+			}
+			return a.say("removed %s from %s", args[0], c.UsersFile())
+		},
+	}
+}
+
+func (a *app) userList() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "List the users",
+		Args:  cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			c, err := a.load()
+			if err != nil {
+				return err
+			}
+			users, faults := passwdfile.List(c.UsersFile()) // the right lines, even if some are wrong
+			show := a.listTable
+			if asJSON {
+				show = a.listJSON
+			}
+			return errors.Join(faults, show(c, users))
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+func (a *app) listTable(c *config.Config, users []passwdfile.User) error {
+	if len(users) == 0 {
+		fmt.Fprintf(a.err, "dewey: no users in %s; add one: dewey user add NAME\n", c.UsersFile())
+		return nil
+	}
+	w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "USER\tSCHEME\tHOME")
+	for _, u := range users {
+		fmt.Fprintf(w, "%s\t%s\t%s\n", u.Name, orDash(u.Scheme), orDash(u.Home))
+	}
+	return w.Flush()
+}
+
+func (a *app) listJSON(_ *config.Config, users []passwdfile.User) error {
+	type row struct {
+		User   string `json:"user"`
+		Scheme string `json:"scheme"`
+		Home   string `json:"home"`
+	}
+	rows := make([]row, len(users))
+	for i, u := range users {
+		rows[i] = row{u.Name, u.Scheme, u.Home}
+	}
+	e := json.NewEncoder(a.out)
+	e.SetIndent("", "  ")
+	return e.Encode(rows)
+}
+
+// oneName wants exactly the user's name, and says so in words.
+func oneName(cmd *cobra.Command, args []string) error {
+	if len(args) != 1 {
+		return fmt.Errorf("%s takes one name, not %d; write %s", cmd.CommandPath(), len(args), cmd.UseLine())
+	}
+	return nil
+}
+
+func has(users []passwdfile.User, name string) bool {
+	for _, u := range users {
+		if u.Name == name {
+			return true
+		}
+	}
+	return false
+}
+
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+func (a *app) say(format string, args ...any) error {
+	_, err := fmt.Fprintf(a.out, format+"\n", args...)
+	return err
+}
