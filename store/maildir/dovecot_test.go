@@ -294,3 +294,42 @@ func TestDovecotOrderAndUniqueIDs(t *testing.T) {
 		t.Errorf("header %+v", l)
 	}
 }
+
+// Files without a record are numbered in the order in which Dovecot numbers them.
+func TestDovecotNumbersAlike(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 3))
+	for range 5 {
+		theirs, ours := withDovecot(t), withDovecot(t)
+		for _, name := range []string{"00017.a", "17.b", "x", "0", "5.M1.h", "5.M1P9.h", "5.M", "5.xM12.h", "6.P1.M7.h"} {
+			theirs.put("new/"+name, "Subject: "+name+"\n")
+		}
+		for i := range 60 {
+			// In one second all names have microseconds, or none: Dovecot's order is not one otherwise.
+			sec := 1700000000 + r.IntN(20)
+			name := fmt.Sprintf("%d.%d_%d.host", sec, r.IntN(1000), i)
+			if sec%2 == 0 {
+				name = fmt.Sprintf("%d.V802I%xM%dP%d.host,S=7", sec, i, r.IntN(1_000_000), i)
+			}
+			theirs.put([]string{"new/" + name, "cur/" + name + ":2,S"}[r.IntN(2)], "Sub: x\n")
+		}
+		for _, dir := range []string{"new", "cur"} {
+			entries, err := os.ReadDir(filepath.Join(theirs.root, dir))
+			ours.check(err)
+			for _, e := range entries {
+				ours.put(dir+"/"+e.Name(), theirs.get(dir+"/"+e.Name()))
+			}
+		}
+		theirs.session()
+		ours.dewey()
+		var a, b []string
+		for _, rec := range theirs.list().Records {
+			a = append(a, rec.Base)
+		}
+		for _, rec := range ours.list().Records {
+			b = append(b, rec.Base)
+		}
+		if diff := cmp.Diff(a, b); diff != "" {
+			t.Errorf("dewey (+) numbers otherwise than Dovecot (-):\n%s", diff)
+		}
+	}
+}
