@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"os/signal"
 	"slices"
@@ -100,7 +101,8 @@ func makeData(folder string) error {
 
 // cause takes operation and name out of an error of package os.
 func cause(err error) error {
-	if pe := (*fs.PathError)(nil); errors.As(err, &pe) {
+	var pe *fs.PathError
+	if errors.As(err, &pe) {
 		return pe.Err
 	}
 	return err
@@ -165,9 +167,24 @@ func (d *daemon) warn(c *config.Config) {
 		slices.Sort(unserved)
 		d.log.Warn("set, but without effect: this version serves neither TLS nor LMTP", "keys", strings.Join(unserved, " "))
 	}
-	if c.Login.Plaintext == config.PlaintextNever {
+	switch c.Login.Plaintext {
+	case config.PlaintextNever:
 		d.log.Warn("nobody can log in: login.plaintext is never, and this version has no TLS")
+	case config.PlaintextLoopback:
+		if slices.ContainsFunc(c.POP3.Listen, reachable) {
+			d.log.Warn("only this machine can log in: login.plaintext is loopback, and this version has no TLS")
+		}
 	}
+}
+
+// reachable tells whether an address can be reached from another machine, as far as one can see.
+func reachable(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil || host == "localhost" {
+		return false
+	}
+	ip, err := netip.ParseAddr(host)
+	return err != nil || !ip.IsLoopback()
 }
 
 // bind binds the addresses of pop3.listen, or takes the sockets that systemd has bound.

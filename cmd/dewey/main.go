@@ -39,7 +39,8 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 // which then says itself where it is.
 func oneLine(err error) string {
 	text := strings.TrimSpace(err.Error())
-	if problems := (config.Problems)(nil); errors.As(err, &problems) || strings.Contains(text, "\n") {
+	var problems config.Problems
+	if errors.As(err, &problems) || strings.Contains(text, "\n") {
 		return text
 	}
 	return "dewey: " + text
