@@ -190,7 +190,7 @@ func (f *File) current(ctx context.Context) (*state, error) {
 		st = f.read()
 		if st.err != nil && (st.sum != old.sum || old.err == nil || st.err.Error() != old.err.Error()) {
 			for _, one := range each(st.err) { // once for each version of the file
-				f.log.Error("users file", "err", one)
+				f.log.Error("users file", "error", one)
 			}
 		}
 	}

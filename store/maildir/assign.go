@@ -42,7 +42,7 @@ func (l *loader) assign(ctx context.Context, known []served) (_, fresh []served,
 			l.hidden++
 		}
 	}
-	l.log.Error("the list cannot be written, new messages are hidden for now", "messages", l.hidden, "err", err)
+	l.log.Error("the list cannot be written, new messages are hidden for now", "messages", l.hidden, "error", err)
 	return known, nil, nil
 }
 

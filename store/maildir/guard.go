@@ -55,7 +55,7 @@ func (b *box) attest(validity uint32) {
 		_, err = b.replace(witnessName, strconv.AppendUint(nil, uint64(validity), 10), 0o600, &owner, nil)
 	}
 	if err != nil {
-		b.log.Warn("cannot write the witness of the validity", "err", err)
+		b.log.Warn("cannot write the witness of the validity", "error", err)
 	}
 }
 
@@ -73,6 +73,8 @@ func (l *loader) guard(recorded []served) error {
 	case !there && l.prev != nil && l.prev.witnessed:
 		l.log.Warn("the unique-ids are accepted as they are: the witness was removed", "file", l.file(witnessName))
 		return nil
+	case l.prev != nil: // this process knows what was served
+		changed = l.changed(recorded)
 	case known != 0 && l.list.List == nil:
 		changed = len(l.files)
 	case known != 0 && l.list.Validity != known:
@@ -83,15 +85,12 @@ func (l *loader) guard(recorded []served) error {
 			}
 		}
 	}
-	if l.prev != nil {
-		changed = max(changed, l.changed(recorded))
-	}
 	if changed <= mostChanged {
 		return nil
 	}
 	err = fmt.Errorf("%w: %d messages in %s; was %s lost or replaced? To accept it, remove %s",
 		errChanged, changed, l.root, l.file(listName), l.file(witnessName))
-	l.log.Error("ALARM: login refused", "err", err, "messages", changed, "validity", known)
+	l.log.Error("ALARM: login refused", "error", err, "messages", changed, "validity", known)
 	return err
 }
 

@@ -80,6 +80,22 @@ func TestTrap23ListLost(t *testing.T) {
 			t.Error("served under other unique-ids")
 		}
 	})
+	t.Run("while it is in memory, and so is all mail that had one", func(t *testing.T) {
+		f := newFixture(t)
+		for range 5 {
+			f.deliver("old\n")
+		}
+		before := f.ids()
+		f.check(os.RemoveAll(filepath.Join(f.root, "new")))
+		f.check(os.Mkdir(filepath.Join(f.root, "new"), 0o700))
+		f.check(os.Remove(filepath.Join(f.root, "dovecot-uidlist")))
+		for range 5 {
+			f.deliver("new\n")
+		}
+		if after := f.ids(); len(after) != 5 || slices.ContainsFunc(after, func(id string) bool { return slices.Contains(before, id) }) {
+			t.Errorf("unique-ids %q, before %q: no message that was served is there, and none is used again", after, before)
+		}
+	})
 	t.Run("of a few messages only", func(t *testing.T) {
 		f := newFixture(t)
 		f.deliver("one\n")

@@ -96,7 +96,7 @@ func (l *loader) measureFile(ctx context.Context, f *file) {
 		}
 		f.sizes.Stored = size
 	}
-	l.log.Warn("a message cannot be read", "file", f.in.String()+"/"+f.name, "err", err)
+	l.log.Warn("a message cannot be read", "file", f.in.String()+"/"+f.name, "error", err)
 	if f.state == claimed {
 		return
 	}

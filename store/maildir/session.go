@@ -349,7 +349,7 @@ const closeWait = 200 * time.Millisecond
 // Close implements maildrop.Maildrop. What was measured is written to the list if that can be done.
 func (s *session) Close() error {
 	if err := s.flush(); err != nil {
-		s.log.Warn("measured sizes are not kept in the list", "err", err)
+		s.log.Warn("measured sizes are not kept in the list", "error", err)
 	}
 	return s.lock.release()
 }
@@ -402,7 +402,7 @@ func (s *session) compact(l *listFile) {
 			list, err = s.scan(context.Background(), f)
 		}
 		if err != nil || !list.stable {
-			s.log.Info("the list is not made shorter", "err", err)
+			s.log.Info("the list is not made shorter", "error", err)
 			return
 		}
 		for _, name := range slices.Concat(list.names, list.others) {
