@@ -17,6 +17,10 @@ import (
 
 // The test binary is also the program, and a small service manager that starts it.
 func TestMain(m *testing.M) {
+	// Under the race detector a process sleeps a second at its end if it isn't told not to.
+	if err := os.Setenv("GORACE", "atexit_sleep_ms=0"); err != nil {
+		panic(err)
+	}
 	testscript.Main(m, map[string]func(){
 		"dewey":       main,
 		"likesystemd": likeSystemd,
@@ -40,6 +44,10 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		UpdateScripts:       os.Getenv("UPDATE_GOLDEN") != "",
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("GORACE", os.Getenv("GORACE"))
+			return nil
+		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"busy": busy,
 		},

@@ -6,22 +6,24 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
 func TestFirstLine(t *testing.T) {
 	for in, want := range map[string]string{
-		"a\n":                               "a",
-		"a\r\n":                             "a",
-		"a":                                 "a",
-		" a b \t\nmore":                     " a b \t",
-		"a\r\r\n":                           "a\r",
-		"a\r":                               "a\r", // no line end
-		"\n":                                "",
+		"a\n":                                 "a",
+		"a\r\n":                               "a",
+		"a":                                   "a",
+		" a b \t\nmore":                       " a b \t",
+		"a\r\r\n":                             "a\r",
+		"a\r":                                 "a\r", // no line end
+		"\n":                                  "",
 		strings.Repeat("x", maxLine-1) + "\n": strings.Repeat("x", maxLine-1),
 	} {
 		if got, err := firstLine(strings.NewReader(in)); err != nil || got != want {
@@ -100,7 +102,10 @@ func TestPasswordAtTerminal(t *testing.T) {
 			}
 			for i, line := range test.typed {
 				read([]string{"Password for mrose: ", "The same again: "}[i])
-				for echoes(t, program) { // the echo goes after the prompt is written
+				for end := time.Now().Add(patience); echoes(t, program); runtime.Gosched() { // it goes after the prompt is written
+					if time.Now().After(end) {
+						t.Fatal("the echo stays on")
+					}
 				}
 				fmt.Fprintf(person, "%s\n", line)
 			}
