@@ -68,6 +68,12 @@ func (a *app) root() *cobra.Command {
 		Version:       versionText(),
 		SilenceUsage:  true,
 		SilenceErrors: true,
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			if cmd.Flags().Changed("config") && a.file == "" { // --config=$UNSET must not mean the defaults
+				return errors.New("--config names no file; write --config FILE, or leave it out")
+			}
+			return nil
+		},
 	}
 	root.SetVersionTemplate("dewey {{.Version}}\n")
 	flags := root.PersistentFlags()

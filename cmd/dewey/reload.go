@@ -2,9 +2,11 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"slices"
 	"strings"
+	"syscall"
 
 	"dewey/config"
 )
@@ -48,6 +50,9 @@ func (d *daemon) apply(c *config.Config) error {
 			}
 		}
 		if fresh, err = listenAll("pop3.listen", missing); err != nil {
+			if errors.Is(err, syscall.EADDRINUSE) && d.holdsPort(missing) {
+				err = fmt.Errorf("%w; if it is dewey itself that listens there, at an address that is no longer listed: restart it", err)
+			}
 			return err
 		}
 	}
@@ -72,6 +77,20 @@ func (d *daemon) apply(c *config.Config) error {
 	}
 	d.warn(c)
 	return nil
+}
+
+// holdsPort tells whether a listener of ours has the port of one of the addresses: 127.0.0.1:110 is
+// in the way of :110.
+func (d *daemon) holdsPort(addresses []string) bool {
+	for _, address := range addresses {
+		_, port, err := net.SplitHostPort(address)
+		for _, l := range d.bound {
+			if _, own, ownErr := net.SplitHostPort(l.Addr().String()); err == nil && ownErr == nil && own == port {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // move serves the fresh listeners and closes those that are no longer listed. Their sessions go on.

@@ -175,6 +175,13 @@ func TestServeReloads(t *testing.T) {
 	p.wait("configuration stays as it was", "is busy")
 	dial(t, address).ok("QUIT")
 
+	// So is one that dewey itself is in the way of.
+	_, port, _ := net.SplitHostPort(address)
+	write("[pop3]\nlisten = [':" + port + "']\n")
+	p.signal(syscall.SIGHUP)
+	p.wait("configuration stays as it was", "restart it")
+	dial(t, address).ok("QUIT")
+
 	// A new address in the place of the old one, and other settings; the running session goes on.
 	write("hostname = 'changed.example'\nmaildir.path = '/elsewhere/{user}'\n[pop3]\nlisten = ['[::1]:0']\n")
 	p.signal(syscall.SIGHUP)
