@@ -187,7 +187,7 @@ var programs = []program{
 		busy:     ending{1, says(`\[IN-USE\]`)},
 	},
 	{
-		name: "emacs", pkg: "emacs-nox", version: []string{"emacs", "--batch", "--eval", `(progn (require 'pop3) (princ emacs-version))`},
+		name: "emacs", pkg: "emacs-nox", version: []string{"emacs", "--batch", "-Q", "--eval", `(progn (require 'pop3) (princ emacs-version))`},
 		run: runEmacs, changes: []change{unixLineEnds},
 		rejected: ending{255, says(`\[AUTH\]`)},
 		// Dovecot sends empty lines while it waits for the lock, and pop3.el shows the first.
