@@ -85,9 +85,12 @@ func TestKilledAtAnyTime(t *testing.T) {
 		out, err := cmd.StdoutPipe()
 		f.check(err)
 		f.check(cmd.Start())
-		time.AfterFunc(time.Duration(20+r.IntN(80))*time.Millisecond, func() { _ = cmd.Process.Kill() })
+		left := 3 + r.IntN(40) // lines that it may print, and then a little more
 		lines := bufio.NewScanner(out)
 		for lines.Scan() {
+			if left--; left == 0 {
+				time.AfterFunc(time.Duration(r.IntN(5000))*time.Microsecond, func() { _ = cmd.Process.Kill() })
+			}
 			if base, id, ok := strings.Cut(lines.Text(), " "); ok && strings.HasPrefix(base, "17") {
 				if before := served[base]; before != "" && before != id {
 					t.Fatalf("round %d: %s was served as %s, then as %s", round, base, before, id)
