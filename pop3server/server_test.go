@@ -442,3 +442,49 @@ func TestTCPAfterQuit(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A client that sends a command and its line end in two packets does not wait for a delayed
+// acknowledgement each time: its second packet is not held back by Nagle's algorithm for 40 ms. (As Tcl
+// does.)
+func TestTwoPacketsACommand(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := newBench(t, newShelf(), nil)
+	served := make(chan error, 1)
+	go func() { served <- b.srv.Serve(l) }()
+	c, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := c.(*net.TCPConn).SetNoDelay(false); err != nil {
+		t.Fatal(err)
+	}
+	in := bufio.NewReader(c)
+	_, _ = in.ReadString('\n')
+	slow := 0
+	for range 40 {
+		start := time.Now()
+		_, _ = io.WriteString(c, "CAP")
+		_, _ = io.WriteString(c, "A\r\n")
+		for {
+			line, err := in.ReadString('\n')
+			if err != nil {
+				t.Fatal(err)
+			}
+			if line == ".\r\n" {
+				break
+			}
+		}
+		if time.Since(start) > 35*time.Millisecond {
+			slow++
+		}
+	}
+	if slow > 35 { // without the cure, all of them
+		t.Errorf("%d of 40 commands waited for an acknowledgement", slow)
+	}
+	b.end()
+	<-served
+}

@@ -64,7 +64,7 @@ func newSession(srv *Server, base context.Context, c net.Conn) *session {
 		state:    pop3.Authorization,
 		info:     Session{ID: srv.lastID.Add(1)},
 	}
-	s.in, s.out = popwire.NewReader(s.conn), popwire.NewWriter(s.conn)
+	s.in, s.out = popwire.NewReader(promptReader{c}), popwire.NewWriter(s.conn)
 	s.ctx, s.cancel = context.WithCancelCause(base)
 	return s
 }
