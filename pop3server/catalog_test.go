@@ -74,7 +74,7 @@ func TestCatalog(t *testing.T) {
 func TestFindLanguage(t *testing.T) {
 	for wanted, tag := range map[string]string{
 		"de": "de", "DE": "de", "de-AT": "de", "fr-CA-x-a": "fr", "i-default": "i-default", "I-DEFAULT": "i-default", "en-GB": "en",
-		"": "", "d": "", "deu": "", "-": "", "--": "", "uga": "", "-de": "", "x": "",
+		"": "", "d": "", "deu": "", "-": "", "--": "", "uga": "", "-de": "", "de-": "", "de--AT": "", "x": "",
 	} {
 		got := ""
 		if l := findLanguage(wanted); l != nil {

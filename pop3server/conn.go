@@ -16,18 +16,26 @@ type conn struct {
 	timeout time.Duration
 }
 
+// looks is how often in the timeout a write looks whether it has made progress: when exactly it did,
+// the connection does not say.
+const looks = 8
+
 func (c conn) Write(p []byte) (int, error) {
 	total := 0
-	for {
-		if err := c.SetWriteDeadline(time.Now().Add(c.timeout)); err != nil {
+	for moved := time.Now(); ; {
+		if err := c.SetWriteDeadline(time.Now().Add(c.timeout / looks)); err != nil {
 			return total, err
 		}
 		n, err := c.Conn.Write(p[total:])
 		total += n
-		if n > 0 && total < len(p) && errors.Is(err, os.ErrDeadlineExceeded) {
-			continue
+		if !errors.Is(err, os.ErrDeadlineExceeded) || total == len(p) {
+			return total, err
 		}
-		return total, err
+		if n > 0 {
+			moved = time.Now()
+		} else if time.Since(moved) >= c.timeout {
+			return total, err
+		}
 	}
 }
 

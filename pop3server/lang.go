@@ -3,6 +3,7 @@ package pop3server
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"dewey/internal/popwire"
@@ -54,6 +55,9 @@ func (l *language) say(text string, args ...any) string {
 // findLanguage looks for the language that a basic language range asks for: itself, else the first of
 // which it is a prefix, else that of the range without its last subtag. RFC 6856 section 3.2.
 func findLanguage(wanted string) *language {
+	if slices.Contains(strings.Split(wanted, "-"), "") {
+		return nil // no language range: RFC 4647 section 2.1
+	}
 	for wanted != "" {
 		for _, l := range languages {
 			tag := l.tag + "-"

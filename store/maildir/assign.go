@@ -106,7 +106,7 @@ func (l *loader) assignLocked(ctx context.Context, known []served) (_, fresh []s
 		l.list.List = newList(before)
 	}
 	l.report(l.list)
-	records, fresh, err := l.number(known)
+	records, fresh, err := l.number()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -138,7 +138,7 @@ func (l *loader) assignLocked(ctx context.Context, known []served) (_, fresh []s
 }
 
 // number makes records for the files without one, in Dovecot's order.
-func (l *loader) number(known []served) ([]uidlist.Record, []served, error) {
+func (l *loader) number() ([]uidlist.Record, []served, error) {
 	var files []int
 	for i := range l.files {
 		if f := &l.files[i]; f.record < 0 {
@@ -148,10 +148,10 @@ func (l *loader) number(known []served) ([]uidlist.Record, []served, error) {
 	slices.SortFunc(files, func(a, b int) int {
 		return cmp.Or(uidlist.CompareNames(l.files[a].name, l.files[b].name), cmp.Compare(l.files[a].name, l.files[b].name))
 	})
-	taken := map[string]bool{} // unique-ids that records name and that might look like ours
-	for i := range known {
-		if known[i].id != uidlist.DefaultID(known[i].record.UID, l.list.Validity) {
-			taken[known[i].id] = true
+	taken := map[string]bool{} // unique-ids that records name, of removed messages too, and that might look like ours
+	for i := range l.list.Records {
+		if _, own := l.list.Records[i].Get(uidlist.KeyUniqueID); own {
+			taken[l.list.Records[i].UniqueID(l.list.Validity)] = true
 		}
 	}
 	records := make([]uidlist.Record, len(files))

@@ -83,7 +83,7 @@ func (b *box) staleLock(path string) (stale bool, why string) {
 	}
 	if pid := lockPID(path); pid > 0 {
 		// Our own pid is that of an earlier process: the session's lock is ours, and we hold no other.
-		if err := unix.Kill(pid, 0); pid != os.Getpid() && !errors.Is(err, unix.ESRCH) {
+		if err := unix.Kill(pid, 0); pid != os.Getpid() && !errors.Is(err, unix.ESRCH) && !startedAfter(pid, latest(&before)) {
 			return false, ""
 		}
 		if unix.Lstat(path, &after) != nil || before.Ino != after.Ino || before.Mtim != after.Mtim {
@@ -99,6 +99,28 @@ func (b *box) staleLock(path string) (stale bool, why string) {
 		return false, ""
 	}
 	return true, fmt.Sprintf("nothing has changed for %v", staleAfter)
+}
+
+// startedAfter says that a process has begun since a time, in nanoseconds since 1970: it has the number
+// of one that has died, before the machine was started again, say. False if that can't be told. proc(5).
+func startedAfter(pid int, t int64) bool {
+	const hz = 100 // of the times in /proc, on all that Go runs on
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return false
+	}
+	_, rest, _ := bytes.Cut(text, []byte(") ")) // the name before it may hold anything but this, mostly
+	fields := bytes.Fields(rest)
+	var up unix.Sysinfo_t
+	if len(fields) < 20 || unix.Sysinfo(&up) != nil {
+		return false
+	}
+	ticks, err := strconv.ParseInt(string(fields[19]), 10, 64) // starttime, since boot
+	if err != nil {
+		return false
+	}
+	begun := time.Now().Add(-time.Duration(up.Uptime)*time.Second + time.Duration(ticks)*time.Second/hz)
+	return begun.UnixNano() > t+int64(10*time.Second) // these clocks agree to a few seconds
 }
 
 // lockPID is the process that a lock names, or 0 if it names none on this host.

@@ -73,6 +73,12 @@ func (b *box) readList() (*listFile, error) {
 		return nil, err
 	}
 	defer file.Close()
+	if st.Size > mostList {
+		return nil, fmt.Errorf("%w: %s has %d octets, more than the %d of a list that is read", maildrop.ErrDamaged, path, st.Size, mostList)
+	}
+	if err := b.settleList(file, st); err != nil {
+		return nil, err
+	}
 	list, err := uidlist.Parse(file)
 	var format *uidlist.FormatError
 	switch {
@@ -85,6 +91,26 @@ func (b *box) readList() (*listFile, error) {
 	l.stamp = stampOf(st)
 	l.settled = l.stamp.age(start) >= b.store.settle
 	return l, nil
+}
+
+// mostList is the most octets of a list: some four million messages.
+const mostList = 256 << 20
+
+// youngList is how long what was written to a list may not be on disk yet.
+const youngList = 5 * time.Minute
+
+// settleList makes a list durable that was written a while ago, perhaps by a process that died before
+// it could: what it says is about to be served.
+func (b *box) settleList(file *os.File, st *unix.Stat_t) error {
+	if stampOf(st).age(time.Now()) > youngList {
+		return nil
+	}
+	b.tell("sync", file.Name())
+	err := errors.Join(file.Sync(), syncFolder(b.root))
+	if errors.Is(err, unix.EROFS) || errors.Is(err, unix.EINVAL) { // nobody writes here
+		return nil
+	}
+	return err
 }
 
 // report logs what was wrong in a list.
@@ -198,7 +224,7 @@ func (b *box) replace(name string, content []byte, mode uint32, owner *unix.Stat
 		err = file.Chmod(os.FileMode(mode & 0o777))
 	}
 	if err == nil {
-		err = adopt(temp, owner)
+		err = adoptFile(file, owner)
 	}
 	if err == nil {
 		err = errors.Join(b.failing("sync", path), file.Sync())

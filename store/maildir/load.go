@@ -106,6 +106,11 @@ func (l *loader) load(ctx context.Context, last bool) (*snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
+	if curNames != nil {
+		if newNames, err = l.back(ctx, newNames); err != nil {
+			return nil, err
+		}
+	}
 	now, err = stampAt(l.file(listName))
 	if err != nil {
 		return nil, err
@@ -122,6 +127,24 @@ func (l *loader) load(ctx context.Context, last bool) (*snapshot, error) {
 		}
 	}
 	return l.full(ctx, last)
+}
+
+// back adds to the names in new/ what has moved there from cur/ while that was read.
+func (l *loader) back(ctx context.Context, newNames []string) ([]string, error) {
+	list := &listing{stamp: l.new.stamp, stable: true, names: newNames}
+	if newNames == nil {
+		for i := range l.prev.items {
+			if it := &l.prev.items[i]; it.in == inNew {
+				list.names = append(list.names, it.name)
+			}
+		}
+	}
+	quiet, err := l.box.back(ctx, list)
+	if err != nil || quiet {
+		return newNames, err
+	}
+	l.new = proof{list.stamp, false}
+	return list.names, nil
 }
 
 // names reads a folder, unless the last snapshot still holds for it: then the names are nil.
@@ -235,7 +258,13 @@ func (l *loader) again() *snapshot {
 		if !ok {
 			continue
 		}
+		if !it.known && it.stored < 0 {
+			return nil // its size is to be found out
+		}
 		it.name, it.in = l.files[n].name, l.files[n].in
+		if it.known && !l.holds(l.files[n].place, it.stored) {
+			return nil
+		}
 		l.keepExtra(&s, n)
 		s.items = append(s.items, it)
 		s.messages = append(s.messages, l.prev.messages[i])
@@ -378,6 +407,7 @@ func (l *loader) build(known, fresh []served) *snapshot {
 			it, m := f.item()
 			it.uid, m.UID = list[i].record.UID, list[i].id
 			l.keepExtra(s, list[i].file)
+			missing = missing || !it.known && it.stored < 0
 			s.items = append(s.items, it)
 			s.messages = append(s.messages, m)
 		}

@@ -108,19 +108,17 @@ func lockFile(ctx context.Context, path, root string, timer *time.Timer, wait ti
 func openLock(path, root string) (*os.File, error) {
 	const flags = unix.O_RDWR | unix.O_CLOEXEC | unix.O_NOFOLLOW | unix.O_NONBLOCK
 	fd, err := unix.Open(path, flags, 0)
-	if errors.Is(err, unix.ENOENT) {
+	made := errors.Is(err, unix.ENOENT)
+	if made {
 		fd, err = unix.Open(path, flags|unix.O_CREAT, 0o600)
-		if err == nil {
-			var owner unix.Stat_t
-			if unix.Stat(root, &owner) == nil {
-				_ = adopt(path, &owner) // at worst only root can lock it
-			}
-		}
 	}
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: path, Err: err}
 	}
 	file := os.NewFile(uintptr(fd), path)
+	if owner := (unix.Stat_t{}); made && unix.Stat(root, &owner) == nil {
+		_ = adoptFile(file, &owner) // at worst only root can lock it
+	}
 	if st, err := file.Stat(); err != nil || !st.Mode().IsRegular() {
 		return nil, errors.Join(fmt.Errorf("%w: %s is not a regular file", maildrop.ErrDamaged, path), err, file.Close())
 	}

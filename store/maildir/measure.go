@@ -8,8 +8,11 @@ import (
 	"io/fs"
 	"os"
 	"runtime"
-	"sync"
+	"runtime/debug"
 	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 
 	"dewey/maildrop/message"
 )
@@ -20,9 +23,35 @@ const (
 	cheapOctets   = 16 << 20
 )
 
+// cheapLooks is how many files a maildrop may have for each of them to be looked at when a folder has
+// changed.
+const cheapLooks = 200
+
+// holds says that a file has the size that was recorded when it was measured. In a maildrop of many it
+// is believed, and Retrieve finds out.
+func (l *loader) holds(p place, stored int64) bool {
+	if len(l.files) > cheapLooks {
+		return true
+	}
+	s, err := stampAt(l.file(p.in.String() + "/" + p.name))
+	return err != nil || s == (stamp{}) || s.size == stored
+}
+
+// prove has those files measured again that are not of the size that was recorded: a name that was used
+// for another message, or a file that somebody has mended (trap 11).
+func (l *loader) prove() {
+	for i := range l.files {
+		if f := &l.files[i]; f.state == measured && !l.holds(f.place, f.sizes.Stored) {
+			l.log.Warn("a message is not of its recorded size, it is measured again (trap 11)",
+				"file", f.in.String()+"/"+f.name, "recorded", f.sizes.Stored)
+			f.state = unknown
+		}
+	}
+}
+
 // measure measures the files whose sizes are not known, and some of those whose sizes are only
-// claimed. It returns how many
-// were not where the scan had seen them, and an error only if the context is over.
+// claimed. It returns how many were not where the scan had seen them, and an error if the context is
+// over or the machine is short of something.
 func (l *loader) measure(ctx context.Context) (away int, err error) {
 	var todo []int
 	cheap, octets := 0, int64(0)
@@ -48,22 +77,24 @@ func (l *loader) measure(ctx context.Context) (away int, err error) {
 			}
 		}
 	}
-	var (
-		next atomic.Int64
-		wg   sync.WaitGroup
-	)
+	var next atomic.Int64
+	group, groupCtx := errgroup.WithContext(ctx)
 	for range min(len(todo), max(2, min(4, runtime.GOMAXPROCS(0)))) {
-		wg.Go(func() {
+		group.Go(func() error {
 			for {
 				n := int(next.Add(1)) - 1
-				if n >= len(todo) || ctx.Err() != nil {
-					return
+				if n >= len(todo) || groupCtx.Err() != nil {
+					return nil
 				}
-				l.measureFile(ctx, &l.files[todo[n]])
+				if err := l.measureFile(ctx, &l.files[todo[n]]); err != nil {
+					return err
+				}
 			}
 		})
 	}
-	wg.Wait()
+	if err := group.Wait(); err != nil {
+		return 0, err
+	}
 	for _, i := range todo {
 		switch f := &l.files[i]; f.state {
 		case justNow:
@@ -77,35 +108,48 @@ func (l *loader) measure(ctx context.Context) (away int, err error) {
 
 // measureFile measures one file. One that cannot be read keeps nobody out: it is listed with the best
 // size there is, and Retrieve says what is wrong.
-func (l *loader) measureFile(ctx context.Context, f *file) {
+//
+// A fault of the machine, not of the message, is one of the login: a size that is guessed for want of
+// file descriptors would stay wrong.
+func (l *loader) measureFile(ctx context.Context, f *file) (err error) {
+	name := f.in.String() + "/" + f.name
+	defer func() { // this is not the session's goroutine: nobody else would catch it
+		if p := recover(); p != nil {
+			l.log.Error("panic while a message was measured", "file", name, "panic", p, "stack", string(debug.Stack()))
+			f.state, err = unreadable, nil
+		}
+	}()
 	open, size, err := l.openFile(f.place)
 	switch {
+	case errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENOMEM):
+		return err
 	case errors.Is(err, fs.ErrNotExist):
 		f.state = moved
-		return
+		return nil
 	case err == nil:
 		var sizes message.Sizes
 		sizes, err = measure(ctx, open, size)
 		err = errors.Join(err, open.Close())
 		if err == nil {
 			f.sizes, f.state = sizes, justNow
-			return
+			return nil
 		}
 		if ctx.Err() != nil {
-			return
+			return nil
 		}
 		f.sizes.Stored = size
 	}
-	l.log.Warn("a message cannot be read", "file", f.in.String()+"/"+f.name, "error", err)
+	l.log.Warn("a message cannot be read", "file", name, "error", err)
 	if f.state == claimed {
-		return
+		return nil
 	}
 	if f.sizes.Stored < 0 {
-		if s, err := stampAt(l.file(f.in.String() + "/" + f.name)); err == nil {
+		if s, err := stampAt(l.file(name)); err == nil {
 			f.sizes.Stored = s.size
 		}
 	}
 	f.state = unreadable
+	return nil
 }
 
 // measure reads the first size octets of a file.

@@ -58,6 +58,14 @@ func stampOf(st *unix.Stat_t) stamp {
 	return stamp{fileID{uint64(st.Dev), st.Ino}, st.Mtim.Nano(), st.Ctim.Nano(), st.Size}
 }
 
+// step is more than the step of the clock that stamped the file: some file systems have whole seconds.
+func (s stamp) step() time.Duration {
+	if s.mtime%1e9 == 0 && s.ctime%1e9 == 0 {
+		return settled
+	}
+	return tick
+}
+
 func latest(st *unix.Stat_t) int64 { return max(st.Mtim.Nano(), st.Ctim.Nano()) }
 
 // age is how long before t the last change was.
@@ -112,7 +120,7 @@ func (b *box) scan(ctx context.Context, f folder) (*listing, error) {
 		if err != nil {
 			return nil, err
 		}
-		if l.stamp == after && l.stamp.age(start) > tick {
+		if l.stamp == after && l.stamp.age(start) > l.stamp.step() {
 			l.stable, l.settled = true, l.stamp.age(start) >= b.store.settle
 			return l, nil
 		}
@@ -123,6 +131,22 @@ func (b *box) scan(ctx context.Context, f folder) (*listing, error) {
 		}
 	}
 	return all, nil
+}
+
+// back adds to l, the listing of new/, what has moved there from cur/ while cur/ was read: mutt moves
+// messages back. quiet says that nothing has.
+func (b *box) back(ctx context.Context, l *listing) (quiet bool, err error) {
+	now, err := stampAt(b.file(inNew.String()))
+	if err != nil || now == l.stamp {
+		return l.stable, err
+	}
+	later, err := b.scan(ctx, inNew)
+	if err != nil {
+		return false, err
+	}
+	l.merge(later)
+	l.stable, l.settled = false, false
+	return false, nil
 }
 
 // merge adds a later listing. What it has not may be gone, or hidden by a rename.

@@ -27,10 +27,11 @@ type session struct {
 	places  map[int]place            // where message n is, if not where the snapshot says
 	refound map[string]place         // base names of the last scan for files that moved; nil: none yet
 	settled bool                     // what is not in refound is gone for good
+	pause   time.Duration            // after which a scan that was disturbed may come out better
 	sizes   map[int]message.Sizes    // measured in this session
 	suspect map[int]bool             // sizes that the file has proved wrong
 	pending map[uint32]message.Sizes // to be written to the list
-	removed int
+	removed map[uint32]bool          // uids whose records are to be struck from the list
 }
 
 // Messages implements maildrop.Maildrop.
@@ -74,8 +75,8 @@ func (s *session) exact(ctx context.Context, n int, file *os.File, size int64) (
 		m.Octets, m.Surrogate = sizes.Octets(), sizes.Surrogate
 		known, stored = true, sizes.Stored
 	}
-	if known && size == stored && !s.suspect[n] {
-		return m, nil
+	if known && size == stored && !s.suspect[n] && m.Surrogate == 0 {
+		return m, nil // the size of a surrogate is proved each time, for the way to make one may change
 	}
 	sizes, err := measure(ctx, file, size)
 	if err != nil {
@@ -84,8 +85,11 @@ func (s *session) exact(ctx context.Context, n int, file *os.File, size int64) (
 	if _, err := file.Seek(0, io.SeekStart); err != nil {
 		return maildrop.Message{}, err
 	}
+	if known && sizes.Octets() == m.Octets && sizes.Surrogate == m.Surrogate {
+		return m, nil
+	}
 	// That a claimed size lacks the line end that sending adds is no fault.
-	if sizes.Octets() != m.Octets && (known || sizes.CRLF != m.Octets) {
+	if known || sizes.CRLF != m.Octets {
 		s.log.Warn("a message's recorded size was wrong, it is repaired (trap 11)",
 			"file", file.Name(), "uid", it.uid, "recorded", m.Octets, "octets", sizes.Octets())
 	}
@@ -170,7 +174,7 @@ func (s *session) openMessage(ctx context.Context, n int) (*os.File, int64, erro
 			return nil, 0, err
 		}
 	}
-	return nil, 0, fmt.Errorf("%s: message moves all the time", s.snap.items[n].name)
+	return nil, 0, fmt.Errorf("%s: %w", s.snap.items[n].name, errMoving)
 }
 
 // place is where message n is by the latest news; maildrop.ErrGone if it is gone for good.
@@ -191,38 +195,60 @@ func (s *session) setPlace(n int, p place) {
 	s.places[n] = p
 }
 
-// refind looks for message n, which is not at p any more: its flags have changed, or it moved from
-// new/ to cur/ (trap 20). One scan finds all messages that have moved by then, and says of all others
-// that they are gone. maildrop.ErrGone if this one is.
+// errMoving says that a message is not found and may yet be there: the folders never come to rest.
+var errMoving = errors.New("message moves all the time")
+
+// refind looks for message n, which is not at p any more: its flags have changed, or it moved from one
+// folder to the other (trap 20). One scan finds all messages that have moved by then, and says of all
+// others that they are gone, if nothing changed meanwhile: until then it looks again. maildrop.ErrGone
+// if this one is gone.
 func (s *session) refind(ctx context.Context, n int, p place) error {
 	base := s.snap.items[n].base()
-	if q, ok := s.refound[base]; ok && q != p {
-		s.setPlace(n, q)
-		return nil
-	} else if !ok && s.refound != nil && s.settled {
-		s.setPlace(n, place{})
-		return maildrop.ErrGone
+	for range 5 {
+		if q, ok := s.refound[base]; ok && q != p {
+			s.setPlace(n, q)
+			return nil
+		} else if !ok && s.refound != nil && s.settled {
+			s.setPlace(n, place{})
+			return maildrop.ErrGone
+		}
+		if s.refound != nil && !s.settled {
+			select { // until the clock of the file system has moved on
+			case <-time.After(s.pause):
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		if err := s.rescan(ctx); err != nil {
+			return err
+		}
 	}
-	refound := make(map[string]place, len(s.snap.items))
-	s.settled = true
+	return fmt.Errorf("%s: %w", p.name, errMoving)
+}
+
+// rescan finds where all messages are now.
+func (s *session) rescan(ctx context.Context) error {
+	var lists [2]*listing
 	for _, f := range []folder{inNew, inCur} {
 		l, err := s.scan(ctx, f)
 		if err != nil {
 			return err
 		}
-		s.settled = s.settled && l.stable
+		lists[f] = l
+	}
+	quiet, err := s.back(ctx, lists[inNew])
+	if err != nil {
+		return err
+	}
+	s.settled = quiet && lists[inCur].stable
+	s.pause = max(lists[inNew].stamp.step(), lists[inCur].stamp.step())
+	s.refound = make(map[string]place, len(s.snap.items))
+	for f, l := range lists {
 		for _, name := range l.names {
-			q := place{name, f}
-			refound[q.base()] = q
+			q := place{name, folder(f)}
+			s.refound[q.base()] = q
 		}
 	}
-	s.refound = refound
-	q, ok := refound[base]
-	if !ok {
-		s.setPlace(n, place{})
-		return maildrop.ErrGone
-	}
-	s.setPlace(n, q)
 	return nil
 }
 
@@ -243,16 +269,19 @@ func (s *session) Remove(ctx context.Context, numbers []int) error {
 	u := &unlinker{session: s, dirs: [2]int{-1, -1}}
 	defer u.close()
 	var errs []error
+	removed := make(map[uint32]bool, len(numbers))
 	for _, n := range numbers {
 		if err := u.remove(context.WithoutCancel(ctx), n-1); err != nil {
 			errs = append(errs, fmt.Errorf("message %d not removed: %w", n, err))
 		} else {
-			s.removed++
+			removed[s.snap.items[n-1].uid] = true
 		}
 	}
 	if err := u.sync(); err != nil {
-		errs = append(errs, err)
+		return errors.Join(append(errs, err)...)
 	}
+	// A message that comes later under the same name is another one, with a unique-id of its own (trap 24).
+	s.removed = removed
 	return errors.Join(errs...)
 }
 
@@ -289,7 +318,7 @@ func (u *unlinker) remove(ctx context.Context, n int) error {
 			return err
 		}
 	}
-	return fmt.Errorf("%s: message moves all the time", u.snap.items[n].name)
+	return fmt.Errorf("%s: %w", u.snap.items[n].name, errMoving)
 }
 
 func (u *unlinker) dir(f folder) (int, error) {
@@ -346,28 +375,28 @@ func (u *unlinker) close() {
 // closeWait is how long Close waits for another program that writes the list.
 const closeWait = 200 * time.Millisecond
 
-// Close implements maildrop.Maildrop. What was measured is written to the list if that can be done.
+// Close implements maildrop.Maildrop. What was measured is written to the list, and the records of
+// removed messages are struck from it, if that can be done.
 func (s *session) Close() error {
 	if err := s.flush(); err != nil {
-		s.log.Warn("measured sizes are not kept in the list", "error", err)
+		s.log.Warn("the list of unique-ids is not brought up to date", "error", err)
 	}
 	return s.lock.release()
 }
 
-// flush writes sizes to the list, and leaves out the records of removed messages when there are many.
+// flush writes the list anew if there are sizes to be written or records to be struck. Records of files
+// that others have removed stay: the files may be away for a moment only, a restore or a mount under way,
+// and their unique-ids must be there when they come back.
 func (s *session) flush() error {
-	left := len(s.snap.items) - s.removed
-	dead := s.snap.lines - left
-	compact := dead > 200 && dead > s.snap.lines/2
-	if len(s.pending) == 0 && !compact {
+	if len(s.pending) == 0 && len(s.removed) == 0 {
 		return nil
 	}
-	wait := closeWait
-	list, err := s.update(context.Background(), wait, func(l *listFile) bool {
+	list, err := s.update(context.Background(), closeWait, func(l *listFile) bool {
 		if !l.onDisk || l.Validity != s.snap.validity {
 			return false
 		}
 		l.Next = max(l.Next, s.snap.next)
+		l.Records = slices.DeleteFunc(l.Records, func(rec uidlist.Record) bool { return s.removed[rec.UID] })
 		for i := range l.Records {
 			rec := &l.Records[i]
 			switch sizes, ok := s.pending[rec.UID]; {
@@ -379,9 +408,6 @@ func (s *session) flush() error {
 				record(rec, sizes)
 			}
 		}
-		if compact {
-			s.compact(l)
-		}
 		return true
 	})
 	if err != nil {
@@ -389,27 +415,6 @@ func (s *session) flush() error {
 	}
 	s.publish(list)
 	return nil
-}
-
-// compact leaves out the records of files that are not there. The list is locked, so that nobody adds
-// a file with a record meanwhile.
-func (s *session) compact(l *listFile) {
-	here := map[string]bool{}
-	for _, f := range []folder{inNew, inCur} {
-		list, err := s.scan(context.Background(), f)
-		for try := 0; err == nil && !list.stable && try < 3; try++ {
-			time.Sleep(tick) // our own removals may be too young
-			list, err = s.scan(context.Background(), f)
-		}
-		if err != nil || !list.stable {
-			s.log.Info("the list is not made shorter", "error", err)
-			return
-		}
-		for _, name := range slices.Concat(list.names, list.others) {
-			here[uidlist.Base(name)] = true
-		}
-	}
-	l.Records = slices.DeleteFunc(l.Records, func(rec uidlist.Record) bool { return !here[rec.Base] })
 }
 
 // publish hands what was measured to the sessions to come.

@@ -13,6 +13,9 @@ import (
 // all sizes does not overflow.
 const mostClaimed = 1 << 40
 
+// mostSurrogate is more than a surrogate can be longer than the message.
+const mostSurrogate = 32 * message.MaxHeader
+
 // recorded takes what a record says of the file's sizes. What was measured by now counts more.
 func (f *file) recorded(rec *uidlist.Record) {
 	if f.state != unknown && f.state != claimed {
@@ -34,7 +37,7 @@ func (f *file) recorded(rec *uidlist.Record) {
 	f.sizes.Added = int64(added[0] - '0')
 	if value, ok := rec.Get(uidlist.KeySurrogate); ok {
 		n, err := strconv.ParseInt(value, 10, 64)
-		if err != nil || n < maildrop.NoSurrogate {
+		if err != nil || n < maildrop.NoSurrogate || n > f.sizes.Octets()+mostSurrogate {
 			return
 		}
 		f.sizes.Surrogate = n
@@ -53,7 +56,7 @@ func (f *file) named() {
 // claim believes sizes for now, if they can be true.
 func (f *file) claim(stored int64, okS bool, virtual int64, okW bool) {
 	f.sizes, f.state = message.Sizes{Stored: -1}, unknown
-	if okS {
+	if okS && stored <= mostClaimed {
 		f.sizes.Stored = stored
 	}
 	if !okW || virtual > mostClaimed || okS && (virtual < stored || virtual/2 > stored) {

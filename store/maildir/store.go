@@ -1,9 +1,11 @@
 package maildir
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -93,10 +95,17 @@ func (s *Store) Open(ctx context.Context, owner maildrop.Owner) (maildrop.Maildr
 	if err != nil {
 		return nil, err
 	}
+	opened := false
+	defer func() { // also after a panic, or the maildrop stays locked
+		if !opened {
+			_ = lock.release()
+		}
+	}()
 	d, err := box.open(ctx, lock)
 	if err != nil {
-		return nil, errors.Join(err, lock.release())
+		return nil, err
 	}
+	opened = true
 	return d, nil
 }
 
@@ -142,6 +151,9 @@ func prepare(root string) (fileID, error) {
 		if !missing {
 			return fileID{uint64(st.Dev), st.Ino}, nil
 		}
+		if listsMail(root) { // an empty maildrop would make clients forget what they have (trap 19)
+			return fileID{}, fmt.Errorf("%s has a list of messages but lacks new/ or cur/: is it being moved or restored?", root)
+		}
 	}
 	switch {
 	case err == nil && st.Mode&unix.S_IFMT != unix.S_IFDIR:
@@ -171,12 +183,40 @@ func prepare(root string) (fileID, error) {
 	return fileID{uint64(st.Dev), st.Ino}, syncFolder(root)
 }
 
-// adopt gives a file that root made in somebody's Maildir to him.
+// listsMail says that there is a list with a record in it.
+func listsMail(root string) bool {
+	file, _, err := openPlain(filepath.Join(root, listName))
+	if err != nil {
+		return false
+	}
+	defer file.Close()
+	start := make([]byte, 4096) // more than a header has
+	n, _ := io.ReadFull(file, start)
+	_, records, _ := bytes.Cut(start[:n], []byte("\n"))
+	return len(records) > 0
+}
+
+// adopt gives a folder that root made in somebody's Maildir to him.
 func adopt(path string, owner *unix.Stat_t) error {
 	if os.Geteuid() != 0 || owner.Uid == 0 {
 		return nil
 	}
 	return os.Lchown(path, int(owner.Uid), int(owner.Gid))
+}
+
+// adoptFile does the same with a file that is open. Who is not root can still keep the group, so that
+// others of it, Dovecot for one, can go on with the file.
+func adoptFile(file *os.File, owner *unix.Stat_t) error {
+	if os.Geteuid() != 0 {
+		if int(owner.Gid) != os.Getegid() {
+			_ = file.Chown(-1, int(owner.Gid)) // refused to who is not in it
+		}
+		return nil
+	}
+	if owner.Uid == 0 {
+		return nil
+	}
+	return file.Chown(int(owner.Uid), int(owner.Gid))
 }
 
 // syncFolder makes what was made, renamed or removed in a folder durable.
