@@ -298,6 +298,7 @@ func (l *loader) full(ctx context.Context, last bool) (*snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
+	l.prove()
 	away, stop := l.measure(ctx)
 	if stop == nil && away > 0 && !last {
 		return nil, errMoved

@@ -204,15 +204,16 @@ var errMoving = errors.New("message moves all the time")
 // if this one is gone.
 func (s *session) refind(ctx context.Context, n int, p place) error {
 	base := s.snap.items[n].base()
-	for range 5 {
-		if q, ok := s.refound[base]; ok && q != p {
+	for fresh := range 5 {
+		q, ok := s.refound[base]
+		switch {
+		case ok && (q != p || fresh > 0): // it may have come back to p
 			s.setPlace(n, q)
 			return nil
-		} else if !ok && s.refound != nil && s.settled {
+		case !ok && s.refound != nil && s.settled:
 			s.setPlace(n, place{})
 			return maildrop.ErrGone
-		}
-		if s.refound != nil && !s.settled {
+		case s.refound != nil && !s.settled:
 			select { // until the clock of the file system has moved on
 			case <-time.After(s.pause):
 			case <-ctx.Done():
@@ -277,6 +278,9 @@ func (s *session) Remove(ctx context.Context, numbers []int) error {
 			removed[s.snap.items[n-1].uid] = true
 		}
 	}
+	if err := u.otherNames(context.WithoutCancel(ctx)); err != nil {
+		errs = append(errs, err)
+	}
 	if err := u.sync(); err != nil {
 		return errors.Join(append(errs, err)...)
 	}
@@ -290,6 +294,35 @@ type unlinker struct {
 	*session
 	dirs    [2]int // by folder; -1: not open
 	touched [2]bool
+	linked  map[string]fileID // base names of removed files that have other names somewhere
+}
+
+// otherNames removes what names removed messages still have here, if somebody moves by linking and
+// unlinking and was met in between: or they would be back.
+func (u *unlinker) otherNames(ctx context.Context) error {
+	for try := 0; len(u.linked) > 0 && try < 5; try++ {
+		if err := u.rescan(ctx); err != nil {
+			return err
+		}
+		found := false
+		for base, id := range u.linked {
+			p, ok := u.refound[base]
+			if !ok {
+				continue
+			}
+			if s, err := stampAt(u.file(p.in.String() + "/" + p.name)); err != nil || s.id != id {
+				continue // gone by now, or another message
+			}
+			found = true
+			if err := u.unlink(p); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+		}
+		if !found {
+			return nil
+		}
+	}
+	return nil
 }
 
 func (u *unlinker) remove(ctx context.Context, n int) error {
@@ -340,6 +373,13 @@ func (u *unlinker) unlink(p place) error {
 	fd, err := u.dir(p.in)
 	if err != nil {
 		return err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstatat(fd, p.name, &st, unix.AT_SYMLINK_NOFOLLOW); err == nil && st.Nlink > 1 {
+		if u.linked == nil {
+			u.linked = map[string]fileID{}
+		}
+		u.linked[p.base()] = fileID{uint64(st.Dev), st.Ino}
 	}
 	if err := unix.Unlinkat(fd, p.name, 0); err != nil {
 		return &os.PathError{Op: "unlink", Path: path, Err: err}
