@@ -79,10 +79,20 @@ type Message struct {
 	Octets int64
 
 	// Surrogate is the exact size of what is sent instead to a client that has not asked for UTF-8:
-	// 0 if the message goes out as it is, NoSurrogate if it can't be sent to such a client. RFC 6856
-	// section 2.1. Package maildrop/message computes it.
+	// 0 if the message goes out as it is. RFC 6856 section 2.1. Package maildrop/message computes it.
 	Surrogate int64
 }
 
-// NoSurrogate marks a message that only a client in UTF-8 mode can have.
-const NoSurrogate int64 = -1
+// ValidUID says whether a unique-id is one that RFC 1939 section 7 allows: 1 to pop3.MaxUID octets, each
+// from 0x21 to 0x7E (trap 27).
+func ValidUID(uid string) bool {
+	if len(uid) < 1 || len(uid) > 70 {
+		return false
+	}
+	for _, c := range []byte(uid) {
+		if c < 0x21 || c > 0x7e {
+			return false
+		}
+	}
+	return true
+}

@@ -12,14 +12,14 @@ type admission struct {
 	all        int
 	perAddress map[netip.Prefix]int
 	perUser    map[string]int
-	waiting    *list.List // of *session: not logged in, the oldest in front
+	outside    *list.List // of *session: not logged in, the oldest in front
 }
 
 func newAdmission() *admission {
 	return &admission{
 		perAddress: make(map[netip.Prefix]int),
 		perUser:    make(map[string]int),
-		waiting:    list.New(),
+		outside:    list.New(),
 	}
 }
 
@@ -27,7 +27,7 @@ func newAdmission() *admission {
 type place struct {
 	in      *admission
 	address netip.Prefix
-	wait    *list.Element // nil once logged in
+	outside *list.Element // nil once logged in
 	user    string
 }
 
@@ -55,8 +55,8 @@ func trusted(networks []netip.Prefix, a netip.Addr) bool {
 }
 
 // connect takes a place for a connection. Where it finds too many that are not logged in, it returns
-// the oldest of them, to be dropped. errServerBusy, errAddressBusy.
-func (a *admission) connect(s *session, limits *Settings) (p *place, drop *session, err error) {
+// the oldest of them, to be aborted. errServerBusy, errAddressBusy.
+func (a *admission) connect(s *session, limits *Settings) (p *place, oldest []*session, err error) {
 	addr := s.info.Remote.Addr()
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -67,13 +67,21 @@ func (a *admission) connect(s *session, limits *Settings) (p *place, drop *sessi
 	case limits.MaxPerAddress > 0 && a.perAddress[p.address] >= limits.MaxPerAddress && !trusted(limits.Trusted, addr):
 		return nil, nil, errAddressBusy
 	}
-	if limits.MaxUnauthenticated > 0 && a.waiting.Len() >= limits.MaxUnauthenticated {
-		drop = a.waiting.Remove(a.waiting.Front()).(*session)
+	for limits.MaxUnauthenticated > 0 && a.outside.Len() >= limits.MaxUnauthenticated {
+		oldest = append(oldest, a.outside.Remove(a.outside.Front()).(*session))
 	}
 	a.all++
 	a.perAddress[p.address]++
-	p.wait = a.waiting.PushBack(s)
-	return p, drop, nil
+	p.outside = a.outside.PushBack(s)
+	return p, oldest, nil
+}
+
+// trying says that the session is about to prove who it is: as if it had just come, so that those who
+// come meanwhile do not push it out.
+func (p *place) trying() {
+	p.in.mu.Lock()
+	defer p.in.mu.Unlock()
+	p.in.outside.MoveToBack(p.outside) // does nothing if it was pushed out
 }
 
 // login takes a place for a session of a user who was proven. errUserBusy.
@@ -92,8 +100,8 @@ func (p *place) login(user string, limits *Settings) error {
 func (p *place) loggedIn() {
 	p.in.mu.Lock()
 	defer p.in.mu.Unlock()
-	p.in.waiting.Remove(p.wait)
-	p.wait = nil
+	p.in.outside.Remove(p.outside)
+	p.outside = nil
 }
 
 // logout gives a user's place back, after a login that came to nothing.
@@ -121,8 +129,8 @@ func (p *place) leave() {
 	if p.in.perAddress[p.address]--; p.in.perAddress[p.address] == 0 {
 		delete(p.in.perAddress, p.address)
 	}
-	if p.wait != nil {
-		p.in.waiting.Remove(p.wait) // does nothing if it was dropped from there
+	if p.outside != nil {
+		p.in.outside.Remove(p.outside) // does nothing if it was pushed out
 	}
 	p.leaveUser()
 }

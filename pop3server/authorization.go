@@ -14,12 +14,11 @@ import (
 
 // plaintext says whether a password may be sent over this connection as it is.
 func (s *session) plaintext() bool {
-	remote := s.info.Remote.Addr()
 	switch s.settings.Plaintext {
 	case PlaintextAlways:
 		return true
 	case PlaintextLoopback:
-		return !remote.IsValid() || remote.IsLoopback()
+		return s.local
 	}
 	return false
 }
@@ -80,6 +79,11 @@ func (s *session) pass(ctx context.Context, args []string) (response, error) {
 	if user == "" {
 		return response{}, errNoUser
 	}
+	// To check takes time: the reply to USER does not wait for it, nor is a buffer held.
+	if err := s.out.Flush(); err != nil {
+		return response{}, err
+	}
+	s.place.trying()
 	id, err := s.srv.Users.CheckPassword(ctx, auth.Attempt{User: user, Password: args[0], Remote: s.info.Remote.Addr()})
 	if err != nil {
 		return response{}, s.refuse(user, err)
@@ -109,58 +113,50 @@ func (s *session) refuse(user string, err error) error {
 // TRANSACTION. Where it can't be opened there is an -ERR and never an empty maildrop (trap 19). RFC
 // 1939 section 4.
 func (s *session) enter(ctx context.Context, id auth.Identity) (response, error) {
+	if id.User == "" {
+		return response{}, s.refuse("", errNobody)
+	}
 	if err := s.place.login(id.User, s.srv.settings.Load()); err != nil {
 		return response{}, s.refuse(id.User, err)
 	}
-	drop, err := s.srv.Maildrops.Open(ctx, maildrop.Owner{Name: id.User, Home: id.Home})
+	var err error
+	s.held, err = s.srv.Maildrops.Open(ctx, maildrop.Owner{Name: id.User, Home: id.Home})
 	if err == nil {
-		if err = s.take(drop); err != nil {
-			err = errors.Join(err, drop.Close())
-		}
+		err = s.take()
 	}
 	if err != nil {
+		s.release()
 		s.place.logout()
 		return response{}, s.refuse(id.User, err)
 	}
-	s.held = drop
 	s.place.loggedIn()
-	s.inside.Store(true)
+	s.loggedIn.Store(true)
 	s.info.User = id.User
 	s.move(pop3.Transaction)
-	s.log.Info("logged in", "user", id.User, "messages", s.left, "octets", s.total)
+	s.log.Info("logged in", "user", id.User, "messages", s.count, "octets", s.total)
 	if s.srv.Hooks.LoggedIn != nil {
-		s.srv.Hooks.LoggedIn(s.info, s.left, s.total)
+		s.srv.Hooks.LoggedIn(s.info, s.count, s.total)
 	}
 	return response{text: s.summary()}, nil
 }
 
+// errNobody is met where a PasswordChecker breaks its contract.
+var errNobody = errors.New("the password checker proved a user without a name")
+
 // take takes the scan over, with nothing marked as deleted. A store that breaks its contract is found
 // out here and not by a client.
-func (s *session) take(drop maildrop.Maildrop) error {
-	scan := slices.Clone(drop.Messages())
+func (s *session) take() error {
+	scan := slices.Clone(s.held.Messages())
 	var total int64
 	for i, m := range scan {
-		if !validUID(m.UID) || m.Octets < 0 || m.Surrogate < maildrop.NoSurrogate {
+		if !maildrop.ValidUID(m.UID) || m.Octets < 0 || m.Surrogate < 0 {
 			return fmt.Errorf("%w: message %d has unique-id %q, %d octets, %d as surrogate",
 				maildrop.ErrDamaged, i+1, m.UID, m.Octets, m.Surrogate)
 		}
 		total += s.octets(m)
 	}
-	s.scan, s.gone, s.left, s.total = scan, make([]bool, len(scan)), len(scan), total
+	s.scan, s.deleted, s.count, s.total = scan, make([]bool, len(scan)), len(scan), total
 	return nil
-}
-
-// validUID holds a unique-id against RFC 1939 section 7; trap 27.
-func validUID(uid string) bool {
-	if len(uid) < 1 || len(uid) > pop3.MaxUID {
-		return false
-	}
-	for _, c := range []byte(uid) {
-		if c < 0x21 || c > 0x7e {
-			return false
-		}
-	}
-	return true
 }
 
 // octets is the size of a message as this client gets it. RFC 6856 section 2.1.

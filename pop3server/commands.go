@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"strings"
 
@@ -23,9 +24,9 @@ const (
 	rest     = -1
 )
 
-// commands is the protocol. Places are kept for STLS (RFC 2595 section 4) and APOP (RFC 1939 section
-// 7); AUTH so far lists that there are no mechanisms. A command of another state is refused before
-// its handler runs, which therefore never asks for it.
+// commands is the protocol. A command of another state is refused before its handler runs, which
+// therefore never asks for it. To come: STLS (RFC 2595 section 4), APOP (RFC 1939 section 7), and the
+// mechanisms of AUTH, which so far lists that there are none.
 var commands = map[string]command{
 	"CAPA": {anyState, 0, 0, (*session).capa},    // RFC 2449 section 5
 	"QUIT": {anyState, 0, 0, (*session).quit},    // RFC 1939 sections 4, 6
@@ -52,6 +53,8 @@ type response struct {
 	// body writes the lines after the status line, but not the line that ends them; nil if the
 	// response is a single line. Its error cuts the response off.
 	body func(*popwire.Writer) error
+	// message is what body reads, to be closed in any case; nil if there is none.
+	message io.Closer
 }
 
 // dispatch takes one line in; respond sends exactly one response out. readErr is popwire.ErrLongLine
@@ -68,7 +71,7 @@ func (s *session) dispatch(line string, readErr error) (response, error) {
 		}
 	}
 	keyword, tail, _ := strings.Cut(line, " ")
-	cmd, ok := commands[strings.ToUpper(keyword)]
+	cmd, ok := commands[upper(keyword)]
 	if !ok {
 		return response{}, errUnknown
 	}
@@ -83,6 +86,17 @@ func (s *session) dispatch(line string, readErr error) (response, error) {
 		s.user = user
 	}
 	return cmd.run(s, s.ctx, args)
+}
+
+// upper folds the case of ASCII letters and of no others: keywords are printable ASCII. RFC 1939 section
+// 3. (Unicode knows a dotless i and a long s.)
+func upper(keyword string) string {
+	return strings.Map(func(r rune) rune {
+		if 'a' <= r && r <= 'z' {
+			r -= 'a' - 'A'
+		}
+		return r
+	}, keyword)
 }
 
 // arguments splits what follows the keyword and its space. One blank at the end is let pass, as some
@@ -122,6 +136,9 @@ func (s *session) respond(r response, err error) error {
 		}
 		return s.out.Err(code, s.lang.say(text))
 	}
+	if r.message != nil {
+		defer r.message.Close()
+	}
 	if err := s.out.OK(r.text); err != nil || r.body == nil {
 		return err
 	}
@@ -131,7 +148,7 @@ func (s *session) respond(r response, err error) error {
 		// connection closes. Trap 2.
 		s.log.Error("response cut short", "user", s.info.User, "error", err)
 		_ = s.out.Flush()
-		return fmt.Errorf("%w: %w", errCutShort, err)
+		return fmt.Errorf("%w: %w", ErrCutShort, err)
 	}
 	if err != nil {
 		return err

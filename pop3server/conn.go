@@ -20,7 +20,7 @@ type conn struct {
 // the connection does not say.
 const looks = 8
 
-func (c conn) Write(p []byte) (int, error) {
+func (c *conn) Write(p []byte) (int, error) {
 	total := 0
 	for moved := time.Now(); ; {
 		if err := c.SetWriteDeadline(time.Now().Add(c.timeout / looks)); err != nil {
@@ -39,12 +39,21 @@ func (c conn) Write(p []byte) (int, error) {
 	}
 }
 
-// addrPort is the address and port of an end of a connection; the zero AddrPort if it has none, as
-// that of a unix socket or a pipe.
+// addrPort is the address and port of an end of a connection; the zero AddrPort if it has none.
 func addrPort(a net.Addr) netip.AddrPort {
+	var ap netip.AddrPort
 	if t, ok := a.(*net.TCPAddr); ok {
-		ap := t.AddrPort()
-		return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+		ap = t.AddrPort()
+	} else if a != nil {
+		ap, _ = netip.ParseAddrPort(a.String())
 	}
-	return netip.AddrPort{}
+	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+}
+
+// isLocal says that the other end is on this machine: at a loopback address, a unix socket or a pipe.
+func isLocal(a net.Addr) bool {
+	if remote := addrPort(a).Addr(); remote.IsValid() {
+		return remote.IsLoopback()
+	}
+	return a != nil && (a.Network() == "unix" || a.Network() == "pipe")
 }

@@ -30,15 +30,17 @@ type shelf struct {
 	held     bool
 	opened   int
 	maxUID   int
-	openErr  error                    // Open fails
-	readErr  map[string]error         // Retrieve of this unique-id fails
-	cutAfter map[string]int           // reading this one fails after so many octets
-	claim    map[string]int64         // the scan's wrong size of this one
-	hold     func(context.Context)    // Remove calls it first
-	failDele map[string]error         // Remove fails for this one
-	panicOn  string                   // Retrieve of this one panics
-	trim     map[string]int           // this one ends, cleanly, so many octets early
-	gate     map[string]chan struct{} // this one's second half waits for it
+	openErr  error                 // Open fails
+	readErr  map[string]error      // Retrieve of this unique-id fails
+	cutAfter map[string]int        // reading this one fails after so many octets
+	claim    map[string]int64      // the scan's wrong size of this one
+	hold     func(context.Context) // Remove calls it first
+	failDele map[string]error      // Remove fails for this one
+	panicOn  string                // Retrieve of this one panics
+	trim     map[string]int        // this one ends, cleanly, so many octets early
+	vanish   string                // this one is removed underneath when it is first asked for
+	owner    maildrop.Owner        // of the last Open
+	bodies   int                   // that are open
 }
 
 type letter struct{ uid, text string }
@@ -71,9 +73,10 @@ func (s *shelf) gone() string {
 	return strings.Join(s.removed, " ")
 }
 
-func (s *shelf) Open(context.Context, maildrop.Owner) (maildrop.Maildrop, error) {
+func (s *shelf) Open(_ context.Context, owner maildrop.Owner) (maildrop.Maildrop, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.owner = owner
 	if s.openErr != nil {
 		return nil, s.openErr
 	}
@@ -111,6 +114,9 @@ func (o *opened) Retrieve(_ context.Context, n int) (maildrop.Message, io.ReadCl
 	if uid == o.shelf.panicOn {
 		panic("ordered")
 	}
+	if uid == o.shelf.vanish {
+		o.shelf.mail = slices.DeleteFunc(o.shelf.mail, func(l letter) bool { return l.uid == uid })
+	}
 	if err := o.shelf.readErr[uid]; err != nil {
 		return maildrop.Message{}, nil, err
 	}
@@ -122,11 +128,8 @@ func (o *opened) Retrieve(_ context.Context, n int) (maildrop.Message, io.ReadCl
 			if cut, ok := o.shelf.cutAfter[uid]; ok {
 				r = io.MultiReader(io.LimitReader(r, int64(cut)), failingReader{})
 			}
-			if gate, ok := o.shelf.gate[uid]; ok {
-				half, _ := io.ReadAll(io.LimitReader(r, m.Octets/2))
-				r = io.MultiReader(bytes.NewReader(half), gatedReader{gate}, r)
-			}
-			return m, io.NopCloser(r), nil
+			o.shelf.bodies++
+			return m, &body{r, o.shelf}, nil
 		}
 	}
 	return maildrop.Message{}, nil, fmt.Errorf("unique-id %s: %w", uid, maildrop.ErrGone)
@@ -162,9 +165,18 @@ type failingReader struct{}
 
 func (failingReader) Read([]byte) (int, error) { return 0, errors.New("input/output error") }
 
-type gatedReader struct{ gate chan struct{} }
+// body counts that it is closed.
+type body struct {
+	io.Reader
+	shelf *shelf
+}
 
-func (g gatedReader) Read([]byte) (int, error) { <-g.gate; return 0, io.EOF }
+func (b *body) Close() error {
+	b.shelf.mu.Lock()
+	defer b.shelf.mu.Unlock()
+	b.shelf.bodies--
+	return nil
+}
 
 // users is an auth.PasswordChecker of two users.
 var users = auth.PasswordFunc(func(_ context.Context, a auth.Attempt) (auth.Identity, error) {
@@ -247,11 +259,12 @@ func newBench(t *testing.T, mail *shelf, change func(*pop3server.Server)) *bench
 	go func() { done <- b.srv.Serve(b.listener) }()
 	b.end = sync.OnceFunc(func() {
 		_ = b.srv.Close()
+		_ = b.srv.Shutdown(context.Background()) // and all sessions have ended
 		if err := <-done; !errors.Is(err, pop3server.ErrServerClosed) {
 			t.Errorf("Serve returned %v", err)
 		}
-		if mail.held {
-			t.Error("the maildrop is still held")
+		if mail.held || mail.bodies != 0 {
+			t.Errorf("the maildrop is still held (%v), or %d messages are still open", mail.held, mail.bodies)
 		}
 	})
 	t.Cleanup(b.end)

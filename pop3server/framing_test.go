@@ -160,7 +160,7 @@ func TestTrap05OneWrite(t *testing.T) {
 		}
 		writes = append(writes, string(buf[:n]))
 	}
-	if len(writes) != 2 { // the greeting, and all the rest
+	if len(writes) != 3 { // the greeting, +OK to USER while the password is checked, and all the rest
 		t.Errorf("%d writes: %q", len(writes), writes)
 	}
 }

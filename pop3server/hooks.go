@@ -9,13 +9,17 @@ import (
 
 // Hooks are functions that the server calls when something happens in a session, on the session's
 // own goroutine: for counting, for a record of one's own. Each may be nil. They must be quick, and
-// must not keep the session waiting.
+// must not keep the session waiting, and may not call the Server's Shutdown or Close.
 type Hooks struct {
-	Connected   func(Session)
+	// Refused is called for a connection that found no place; nothing else is called for it.
+	Refused   func(s Session, err error)
+	Connected func(Session)
+	// LoginFailed is called for whatever keeps a user out; only an err that wraps auth.ErrRejected may
+	// be a guess.
 	LoginFailed func(s Session, user string, err error)
 	LoggedIn    func(s Session, messages int, octets int64)
-	// Retrieved is called after RETR, and after a TOP that sent the whole message; err tells why the
-	// message was cut off, or is nil.
+	// Retrieved is called when RETR, or a TOP that asked for more lines than there are, has handed the
+	// whole message to the connection; err tells why it was cut off, or is nil.
 	Retrieved func(s Session, number int, m maildrop.Message, err error)
 	// Updated is called in UPDATE when there was something to remove; on error some may remain.
 	Updated func(s Session, removed []maildrop.Message, err error)
@@ -32,10 +36,12 @@ type Session struct {
 
 // End says how a session ended.
 type End struct {
-	// Err is nil after QUIT; io.EOF if the client closed the connection without one.
+	// Err is nil after QUIT; io.EOF if the client closed the connection without one, or
+	// io.ErrUnexpectedEOF in the middle of a line; ErrIdle, ErrPushedOut, ErrCutShort or ErrServerClosed,
+	// wrapped; else the connection's error.
 	Err       error
 	Duration  time.Duration
-	Retrieved int   // messages sent whole
+	Retrieved int   // messages handed over whole
 	Octets    int64 // theirs, as announced
 	Removed   int   // messages removed in UPDATE
 }

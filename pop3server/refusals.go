@@ -2,6 +2,7 @@ package pop3server
 
 import (
 	"errors"
+	"fmt"
 
 	"dewey/auth"
 	"dewey/internal/popwire"
@@ -21,8 +22,7 @@ var (
 	errPlaintext   = errors.New("plaintext login needs TLS here")
 	errMechanism   = errors.New("unknown SASL mechanism")
 	errLanguage    = errors.New("unknown language")
-	errUTF8        = errors.New("message needs UTF-8 mode")
-	errUserBusy    = errors.New("too many sessions of this user")
+	errUserBusy    = fmt.Errorf("too many sessions of this user: %w", maildrop.ErrInUse)
 	errAddressBusy = errors.New("too many connections from this address")
 	errServerBusy  = errors.New("too many connections")
 	errNotRemoved  = errors.New("some deleted messages not removed")
@@ -38,12 +38,10 @@ var refusals = []struct {
 	{errNotRemoved, pop3.CodeSysTemp, "some deleted messages not removed"},      // RFC 1939 section 6
 	{auth.ErrRejected, pop3.CodeAuth, "authentication failed"},                  // RFC 3206 section 5
 	{maildrop.ErrInUse, pop3.CodeInUse, "maildrop is in use"},                   // RFC 2449 section 8.1.2
-	{errUserBusy, pop3.CodeInUse, "maildrop is in use"},                         // RFC 2449 section 8.1.2
 	{maildrop.ErrDamaged, pop3.CodeSysPerm, "maildrop needs its administrator"}, // RFC 3206 section 4
 	{maildrop.ErrNoMessage, "", "no such message"},                              // RFC 1939 section 5
 	{maildrop.ErrGone, "", "message is gone"},
 	{errDeleted, "", "message is deleted"}, // RFC 1939 section 5
-	{errUTF8, pop3.CodeUTF8, "message needs UTF8"},
 	{errAddressBusy, pop3.CodeSysTemp, "too many connections from your address"},
 	{errServerBusy, pop3.CodeSysTemp, "too many connections"},
 	{errUnknown, "", "unknown command"}, // RFC 1939 section 3

@@ -28,8 +28,8 @@ type Server struct {
 	// told. A password is in none of them. nil means slog.Default.
 	Logger *slog.Logger
 
-	// BaseContext, if not nil, gives the context of the sessions of a listener. A session's context
-	// ends with its connection, but what UPDATE does is not cut short by it.
+	// BaseContext, if not nil, gives the context of the sessions of a listener. A session's context ends
+	// with the session, and when it ends so does the session; but what UPDATE does is not cut short.
 	BaseContext func(net.Listener) context.Context
 
 	started   sync.Once
@@ -39,10 +39,11 @@ type Server struct {
 	lastID    atomic.Uint64
 
 	mu        sync.Mutex
-	closing   bool
+	closing   bool // by Shutdown or Close
+	closed    bool // by Close: no session may begin UPDATE
 	listeners map[net.Listener]struct{}
 	sessions  map[*session]struct{}
-	idle      chan struct{} // closed when the last session has ended, once closing
+	ended     chan struct{} // closed, and made anew, when a session has ended while closing
 }
 
 // start checks the fields once.
@@ -81,7 +82,10 @@ func (srv *Server) Reconfigure(settings Settings) error {
 
 // Serve takes connections from l and serves each on a goroutine of its own. It closes l when it
 // returns. Several listeners may be served at once. After Shutdown or Close the error is
-// ErrServerClosed; if l was closed by someone else it wraps net.ErrClosed.
+// ErrServerClosed; if l was closed by someone else it wraps net.ErrClosed; else it is the listener's, if
+// that will not pass.
+//
+// A listener of TLS connections is not known as one: Settings.Plaintext holds for it too.
 func (srv *Server) Serve(l net.Listener) error {
 	defer l.Close()
 	if err := srv.start(); err != nil {
@@ -101,7 +105,8 @@ func (srv *Server) Serve(l net.Listener) error {
 			if srv.isClosing() {
 				return ErrServerClosed
 			}
-			if errors.Is(err, net.ErrClosed) {
+			var passing interface{ Temporary() bool } // net/http asks so too
+			if errors.Is(err, net.ErrClosed) || !errors.As(err, &passing) || !passing.Temporary() {
 				return fmt.Errorf("pop3server: %w", err)
 			}
 			// Out of file descriptors or the like: those who are connected must not suffer for it.
@@ -130,6 +135,7 @@ func (srv *Server) ListenAndServe(address string) error {
 // the connection for its addresses, which may take its time (trap 51).
 func (srv *Server) serve(base context.Context, c net.Conn) {
 	s := newSession(srv, base, c)
+	defer s.cancel(nil)
 	srv.mu.Lock()
 	if srv.closing {
 		srv.mu.Unlock()
@@ -140,13 +146,22 @@ func (srv *Server) serve(base context.Context, c net.Conn) {
 	srv.mu.Unlock()
 	defer func() {
 		srv.mu.Lock()
+		defer srv.mu.Unlock()
 		delete(srv.sessions, s)
-		if srv.closing && len(srv.sessions) == 0 {
-			close(srv.idle)
+		if srv.closing {
+			close(srv.ended)
+			srv.ended = make(chan struct{})
 		}
-		srv.mu.Unlock()
 	}()
 	s.serve()
+}
+
+// beginUpdate says that a session enters UPDATE, unless Close was faster: then it may not.
+func (srv *Server) beginUpdate(s *session) bool {
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	s.updating = !srv.closed
+	return s.updating
 }
 
 func (srv *Server) track(l net.Listener) bool {
@@ -175,45 +190,66 @@ func (srv *Server) isClosing() bool {
 	return srv.closing
 }
 
-// stop stops accepting, drops the sessions that which picks, and returns a channel that is closed
-// when no session is left.
-func (srv *Server) stop(which func(*session) bool) <-chan struct{} {
+// stop stops accepting and aborts the sessions that pick chooses. srv.mu guards what pick looks at.
+func (srv *Server) stop(pick func(*session) bool) {
 	srv.mu.Lock()
-	defer srv.mu.Unlock()
 	if !srv.closing {
 		srv.closing = true
-		srv.idle = make(chan struct{})
-		if len(srv.sessions) == 0 {
-			close(srv.idle)
+		srv.ended = make(chan struct{})
+	}
+	var listeners []net.Listener
+	for l := range srv.listeners {
+		listeners = append(listeners, l)
+	}
+	var sessions []*session
+	for s := range srv.sessions {
+		if pick(s) {
+			sessions = append(sessions, s)
 		}
 	}
-	for l := range srv.listeners {
+	srv.mu.Unlock()
+	for _, l := range listeners {
 		_ = l.Close()
 	}
-	for s := range srv.sessions {
-		if which(s) {
-			s.drop(ErrServerClosed)
+	for _, s := range sessions {
+		s.abort(ErrServerClosed)
+	}
+}
+
+// wait waits until no session is left that pick chooses, or until ctx ends.
+func (srv *Server) wait(ctx context.Context, pick func(*session) bool) error {
+	for {
+		srv.mu.Lock()
+		left, ended := false, srv.ended
+		for s := range srv.sessions {
+			left = left || pick(s)
+		}
+		srv.mu.Unlock()
+		if !left {
+			return nil
+		}
+		select {
+		case <-ended:
+		case <-ctx.Done():
+			return ctx.Err()
 		}
 	}
-	return srv.idle
 }
 
 // Shutdown stops accepting connections, closes those that have not logged in, and waits for the
 // sessions that have until they end by themselves, or until ctx does: then it returns ctx's error,
 // and Close ends the rest.
 func (srv *Server) Shutdown(ctx context.Context) error {
-	idle := srv.stop(func(s *session) bool { return !s.inside.Load() })
-	select {
-	case <-idle:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	srv.stop(func(s *session) bool { return !s.loggedIn.Load() })
+	return srv.wait(ctx, func(*session) bool { return true })
 }
 
 // Close stops accepting connections and closes all that there are. Nothing is removed for a session
-// that has not said QUIT; Close waits for those that have, and are in UPDATE.
+// that has not said QUIT. Close waits for those that have, and are in UPDATE, and for no others.
 func (srv *Server) Close() error {
-	<-srv.stop(func(*session) bool { return true })
-	return nil
+	srv.mu.Lock()
+	srv.closed = true
+	srv.mu.Unlock()
+	srv.stop(func(s *session) bool { return !s.updating })
+	return srv.wait(context.Background(), func(s *session) bool { return s.updating })
 }

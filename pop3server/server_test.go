@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/netip"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -335,8 +334,6 @@ func TestCloseDuringUpdate(t *testing.T) {
 // UPDATE is done before the reply, so that a client that resets the connection after QUIT has had it.
 func TestUpdateBeforeReply(t *testing.T) {
 	mail := newShelf(sized(120))
-	var atReply atomic.Bool
-	mail.hold = func(context.Context) { atReply.Store(true) }
 	b := newBench(t, mail, nil)
 	v := b.visit(t, "127.0.0.1")
 	v.login(t, "+OK 1 message (120 octets)")

@@ -17,11 +17,12 @@ import (
 	"dewey/pop3"
 )
 
-// A session is one connection's. Its goroutine alone touches it, but for drop and inside.
+// A session is one connection's. Its goroutine alone touches it, but for abort and loggedIn.
 type session struct {
 	srv      *Server
 	settings *Settings // as they were when it began
-	conn     conn
+	conn     *conn
+	local    bool // the client is on this machine
 	in       *popwire.Reader
 	out      *popwire.Writer
 	log      *slog.Logger
@@ -29,41 +30,48 @@ type session struct {
 	began    time.Time
 	ctx      context.Context
 	cancel   context.CancelCauseFunc
-	inside   atomic.Bool // a login succeeded
+	loggedIn atomic.Bool // a login succeeded
+	updating bool        // in UPDATE; srv.mu guards it
 
 	state pop3.State
 	lang  *language
 	utf8  bool   // RFC 6856 section 2.1
 	user  string // of the USER just before; empty if there was none
 
-	place *place
-	held  maildrop.Maildrop  // nil outside TRANSACTION and UPDATE
-	scan  []maildrop.Message // as the maildrop gave it; sizes are mended where they proved wrong
-	gone  []bool             // marked as deleted, in step with scan
-	left  int                // messages that are not
-	total int64              // their octets
+	place   *place
+	held    maildrop.Maildrop  // nil outside TRANSACTION and UPDATE
+	scan    []maildrop.Message // as the maildrop gave it; sizes are mended where they proved wrong
+	deleted []bool             // the marks, in step with scan
+	count   int                // messages that are not marked
+	total   int64              // their octets
 
 	end End
 }
 
-// errDropped wraps the reason why the server itself ended a session.
+// Why a session ended, in End.Err.
 var (
-	errDropped  = errors.New("dropped")
-	errIdle     = errors.New("no command within the autologout time")
-	errPushed   = errors.New("too many connections that have not logged in")
-	errCutShort = errors.New("response cut short")
+	// ErrIdle says that no complete command came within Settings.IdleTimeout.
+	ErrIdle = errors.New("no command within the autologout time")
+	// ErrPushedOut says that there were too many connections that had not logged in, and this was the oldest.
+	ErrPushedOut = errors.New("too many connections that have not logged in")
+	// ErrCutShort says that a response could not be finished.
+	ErrCutShort = errors.New("response cut short")
 )
+
+// errAborted wraps the reason why the session was ended from outside.
+var errAborted = errors.New("aborted")
 
 func newSession(srv *Server, base context.Context, c net.Conn) *session {
 	settings := srv.settings.Load()
 	s := &session{
 		srv:      srv,
 		settings: settings,
-		conn:     conn{Conn: c, timeout: settings.WriteTimeout},
+		conn:     &conn{Conn: c, timeout: settings.WriteTimeout},
 		began:    time.Now(),
 		state:    pop3.Authorization,
 		info:     Session{ID: srv.lastID.Add(1)},
 	}
+	s.log = srv.Logger.With("session", s.info.ID)
 	s.in, s.out = popwire.NewReader(promptReader{c}), popwire.NewWriter(s.conn)
 	s.ctx, s.cancel = context.WithCancelCause(base)
 	return s
@@ -84,44 +92,51 @@ func (s *session) move(to pop3.State) {
 	s.state = to
 }
 
-// drop ends the session from another goroutine, without a word.
-func (s *session) drop(why error) {
-	s.cancel(fmt.Errorf("%w: %w", errDropped, why))
+// abort ends the session from another goroutine, without a word.
+func (s *session) abort(why error) {
+	s.cancel(fmt.Errorf("%w: %w", errAborted, why))
 	_ = s.conn.Close()
 }
 
-// serve runs the session to its end. A panic in it ends it and no other.
+// serve runs the session to its end and gives back what it holds. Nothing is removed here but by run. A
+// panic, also in a store's Close or in a hook, ends this session and no other.
 func (s *session) serve() {
-	s.info.Remote, s.info.Local = addrPort(s.conn.RemoteAddr()), addrPort(s.conn.LocalAddr())
-	s.log = s.srv.Logger.With("session", s.info.ID, "remote", s.info.Remote.String())
-	defer s.close()
-	defer func() {
-		if p := recover(); p != nil {
-			s.end.Err = fmt.Errorf("panic: %v", p)
-			s.log.Error("panic in session", "panic", p, "stack", string(debug.Stack()))
+	defer context.AfterFunc(s.ctx, func() { _ = s.conn.Close() })()
+	s.guard(func() {
+		remote, local := s.conn.RemoteAddr(), s.conn.LocalAddr()
+		s.info.Remote, s.info.Local, s.local = addrPort(remote), addrPort(local), isLocal(remote)
+		if s.info.Remote.IsValid() {
+			s.log = s.log.With("remote", s.info.Remote.String())
 		}
-	}()
-	s.end.Err = s.run()
-}
-
-// close ends the connection and gives back what the session holds. Nothing is removed here.
-func (s *session) close() {
+		s.end.Err = s.run()
+	})
 	_ = s.conn.Close()
 	s.out.Discard()
-	s.release()
+	s.guard(s.release)
 	if s.place != nil {
 		s.place.leave()
 	}
-	if why := context.Cause(s.ctx); s.end.Err != nil && errors.Is(why, errDropped) {
+	if why := context.Cause(s.ctx); s.end.Err != nil && why != nil {
 		s.end.Err = why
 	}
 	s.cancel(nil)
 	s.move(pop3.Closed)
 	s.end.Duration = time.Since(s.began)
 	s.logEnd()
-	if s.srv.Hooks.Closed != nil {
-		s.srv.Hooks.Closed(s.info, s.end)
+	if s.place != nil && s.srv.Hooks.Closed != nil {
+		s.guard(func() { s.srv.Hooks.Closed(s.info, s.end) })
 	}
+}
+
+// guard calls f and catches its panic.
+func (s *session) guard(f func()) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.end.Err = fmt.Errorf("panic: %v", p)
+			s.log.Error("panic in session", "panic", p, "stack", string(debug.Stack()))
+		}
+	}()
+	f()
 }
 
 // release releases the maildrop, if one is held.
@@ -129,9 +144,9 @@ func (s *session) release() {
 	if s.held == nil {
 		return
 	}
-	drop := s.held
-	s.held, s.scan, s.gone = nil, nil, nil
-	if err := drop.Close(); err != nil {
+	held := s.held
+	s.held, s.scan, s.deleted = nil, nil, nil
+	if err := held.Close(); err != nil {
 		s.log.Error("maildrop not closed", "user", s.info.User, "error", err)
 	}
 }
@@ -171,9 +186,9 @@ func (s *session) run() error {
 		line, err := s.in.ReadLine()
 		switch {
 		case errors.Is(err, os.ErrDeadlineExceeded):
-			return errIdle
+			return ErrIdle
 		case err != nil && !errors.Is(err, popwire.ErrLongLine):
-			return err
+			return errors.Join(err, s.out.Flush()) // of a client that has said all that it has to say
 		}
 		if err := s.respond(s.dispatch(line, err)); err != nil {
 			return err
@@ -187,13 +202,17 @@ func (s *session) admit() error {
 	place, oldest, err := s.srv.admission.connect(s, s.srv.settings.Load())
 	if err != nil {
 		s.log.Warn("connection refused", "reason", err)
+		if s.srv.Hooks.Refused != nil {
+			s.srv.Hooks.Refused(s.info, err)
+		}
 		s.conn.timeout = time.Second
 		code, text, _ := refusal(err)
-		return errors.Join(err, s.out.Err(code, s.lang.say(text)), s.out.Flush(), s.linger())
+		_ = s.out.Err(code, s.lang.say(text))
+		return errors.Join(err, s.out.Flush())
 	}
 	s.place = place
-	if oldest != nil {
-		oldest.drop(errPushed)
+	for _, o := range oldest {
+		o.abort(ErrPushedOut)
 	}
 	s.log.Debug("connected", "local", s.info.Local.String())
 	if s.srv.Hooks.Connected != nil {
@@ -204,26 +223,26 @@ func (s *session) admit() error {
 
 // finish sends what is left after QUIT.
 func (s *session) finish() error {
-	more := s.in.Buffered()
+	if s.srv.isClosing() {
+		s.conn.timeout = time.Second
+	}
+	more := s.in.More()
 	err := s.out.Flush()
 	if err == nil && more {
-		err = s.linger()
+		s.linger()
 	}
 	return err
 }
 
 // linger waits for the client to close, for a second at most. To close a connection with octets in it
 // that nobody has read would make TCP reset it, and the client might lose the last response.
-func (s *session) linger() error {
+func (s *session) linger() {
 	half, ok := s.conn.Conn.(interface{ CloseWrite() error })
-	if !ok {
-		return nil
+	if !ok || half.CloseWrite() != nil {
+		return
 	}
-	if err := errors.Join(half.CloseWrite(), s.conn.SetReadDeadline(time.Now().Add(time.Second))); err != nil {
-		return err
-	}
+	_ = s.conn.SetReadDeadline(time.Now().Add(time.Second))
 	_, _ = io.CopyN(io.Discard, s.conn, 64<<10)
-	return nil
 }
 
 // pause waits, unless the session ends before.

@@ -15,10 +15,10 @@ import (
 
 // summary says in words what is in the maildrop.
 func (s *session) summary() string {
-	if s.left == 1 {
+	if s.count == 1 {
 		return s.lang.say("1 message (%d octets)", s.total)
 	}
-	return s.lang.say("%d messages (%d octets)", s.left, s.total)
+	return s.lang.say("%d messages (%d octets)", s.count, s.total)
 }
 
 // find returns the number of a message that is there and not marked as deleted. RFC 1939 section 5.
@@ -29,7 +29,7 @@ func (s *session) find(arg string) (int, error) {
 		return 0, err
 	case n < 1 || n > int64(len(s.scan)):
 		return 0, maildrop.ErrNoMessage
-	case s.gone[n-1]:
+	case s.deleted[n-1]:
 		return 0, errDeleted
 	}
 	return int(n), nil
@@ -40,7 +40,7 @@ func (s *session) find(arg string) (int, error) {
 func (s *session) listing(line func(w *popwire.Writer, number int, m maildrop.Message) error) response {
 	return response{text: s.summary(), body: func(w *popwire.Writer) error {
 		for i, m := range s.scan {
-			if s.gone[i] {
+			if s.deleted[i] {
 				continue // but the numbers stay: trap 12
 			}
 			if err := line(w, i+1, m); err != nil {
@@ -52,7 +52,7 @@ func (s *session) listing(line func(w *popwire.Writer, number int, m maildrop.Me
 }
 
 func (s *session) stat(context.Context, []string) (response, error) {
-	return response{text: strconv.Itoa(s.left) + " " + strconv.FormatInt(s.total, 10)}, nil
+	return response{text: strconv.Itoa(s.count) + " " + strconv.FormatInt(s.total, 10)}, nil
 }
 
 func (s *session) list(_ context.Context, args []string) (response, error) {
@@ -89,8 +89,7 @@ func (s *session) retr(ctx context.Context, args []string) (response, error) {
 		return response{}, err
 	}
 	octets := s.octets(m)
-	return response{text: s.lang.say("%d octets", octets), body: func(w *popwire.Writer) error {
-		defer body.Close()
+	return response{text: s.lang.say("%d octets", octets), message: body, body: func(w *popwire.Writer) error {
 		err := w.Message(body, octets)
 		s.retrieved(n, m, err)
 		return err
@@ -112,8 +111,7 @@ func (s *session) top(ctx context.Context, args []string) (response, error) {
 	if err != nil {
 		return response{}, err
 	}
-	return response{text: s.lang.say("top of message follows"), body: func(w *popwire.Writer) error {
-		defer body.Close()
+	return response{text: s.lang.say("top of message follows"), message: body, body: func(w *popwire.Writer) error {
 		cut := &topReader{r: body, lines: lines, octets: s.octets(m)}
 		err := w.Message(cut, -1)
 		if !cut.cut {
@@ -134,9 +132,6 @@ func (s *session) open(ctx context.Context, n int) (maildrop.Message, io.ReadClo
 	old.Octets, old.Surrogate = m.Octets, m.Surrogate
 	if s.utf8 || m.Surrogate == 0 {
 		return m, body, nil
-	}
-	if m.Surrogate == maildrop.NoSurrogate {
-		return m, nil, errors.Join(errUTF8, body.Close())
 	}
 	surrogate, err := message.NewSurrogate(body)
 	if err != nil {
@@ -165,8 +160,8 @@ func (s *session) dele(_ context.Context, args []string) (response, error) {
 	if err != nil {
 		return response{}, err
 	}
-	s.gone[n-1] = true
-	s.left--
+	s.deleted[n-1] = true
+	s.count--
 	s.total -= s.octets(s.scan[n-1])
 	return response{text: s.lang.say("message %d deleted", n)}, nil
 }
@@ -177,9 +172,9 @@ func (s *session) noop(context.Context, []string) (response, error) {
 
 // rset takes the marks away. It reads nothing anew: numbers and sizes stay (trap 18).
 func (s *session) rset(context.Context, []string) (response, error) {
-	s.left, s.total = len(s.scan), 0
+	s.count, s.total = len(s.scan), 0
 	for i, m := range s.scan {
-		s.gone[i] = false
+		s.deleted[i] = false
 		s.total += s.octets(m)
 	}
 	return response{text: s.summary()}, nil
@@ -192,7 +187,9 @@ func (s *session) quit(ctx context.Context, _ []string) (response, error) {
 	if s.state == pop3.Authorization {
 		return response{text: s.lang.say("bye")}, nil
 	}
-	s.move(pop3.Update)
+	if err := s.enterUpdate(); err != nil {
+		return response{}, err
+	}
 	defer s.release()
 	// What the client asked for is done, even if it hangs up now or the server is told to close.
 	if err := s.update(context.WithoutCancel(ctx)); err != nil {
@@ -201,12 +198,27 @@ func (s *session) quit(ctx context.Context, _ []string) (response, error) {
 	return response{text: s.lang.say("bye")}, nil
 }
 
+// enterUpdate is passed by a client that can have had all that it asked for: what it pipelined before
+// QUIT goes out first, so that no message is removed that there was no chance to get.
+func (s *session) enterUpdate() error {
+	if s.count < len(s.scan) {
+		if err := s.out.Flush(); err != nil {
+			return err
+		}
+	}
+	if !s.srv.beginUpdate(s) {
+		return context.Cause(s.ctx)
+	}
+	s.move(pop3.Update)
+	return nil
+}
+
 // update removes what is marked as deleted.
 func (s *session) update(ctx context.Context) error {
 	var numbers []int
 	var messages []maildrop.Message
-	for i, gone := range s.gone {
-		if gone {
+	for i, deleted := range s.deleted {
+		if deleted {
 			numbers = append(numbers, i+1)
 			messages = append(messages, s.scan[i])
 		}

@@ -15,8 +15,8 @@ import (
 )
 
 // Headers of a transcript: "sizes" makes messages of so many octets, "mail" one from a Go string;
-// "from" is the client's address, "plaintext" and "limit" are settings, "fault" orders one from the
-// store; "removed" says which messages, by the number that they had first, must have been removed at the
+// "from" is the client's address, "settings" changes one of them, "fault" orders one from the store;
+// "removed" says which messages, by the number that they had first, must have been removed at the
 // end, and "log" what the log must have.
 func TestTranscripts(t *testing.T) {
 	for _, tr := range poptest.Read(t, "testdata/transcripts") {
@@ -112,8 +112,8 @@ func order(t *testing.T, mail *shelf, v string) {
 		mail.openErr = maildrop.ErrInUse
 	case "unreadable":
 		mail.readErr = map[string]error{uid: fault}
-	case "gone":
-		mail.readErr = map[string]error{uid: maildrop.ErrGone}
+	case "vanishes":
+		mail.vanish = uid
 	case "cut":
 		mail.cutAfter = map[string]int{uid: 20}
 	case "short":

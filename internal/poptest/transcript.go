@@ -10,7 +10,7 @@
 //	C: text        the client sends this line
 //	C> "text"      the client sends these octets, in Go's quotes, and no line end
 //	wait 9m59s     so much time passes and the server sends nothing and does not hang up
-//	hangs up       the server closes the connection and sends nothing before that
+//	hangs up       the server closes the connection within a second and sends nothing before that
 //	close          the client closes the connection
 //	connect        the client connects anew; the transcript begins connected
 package poptest
@@ -173,7 +173,7 @@ func (c *client) do(s step) error {
 		}
 		return c.silence(d)
 	case "hangs up":
-		_ = c.conn.SetReadDeadline(time.Now().Add(time.Hour))
+		_ = c.conn.SetReadDeadline(time.Now().Add(time.Second))
 		if rest, err := io.ReadAll(c.in); len(rest) > 0 || errors.Is(err, os.ErrDeadlineExceeded) {
 			return fmt.Errorf("the server sent %q (%v)", rest, err)
 		}

@@ -77,3 +77,6 @@ func (r *Reader) fill() {
 func (r *Reader) Buffered() bool {
 	return r.err != nil || bytes.IndexByte(r.buf[r.start:r.end], '\n') >= 0
 }
+
+// More says whether the client has sent more than the lines that were read, as far as can be told.
+func (r *Reader) More() bool { return r.start < r.end || r.end == len(r.buf) }

@@ -1,6 +1,7 @@
 package popwire
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"strconv"
@@ -162,7 +163,7 @@ func (w *Writer) Message(r io.Reader, octets int64) error {
 	var (
 		stuff dotstuff.Stuffer
 		sent  int64
-		last  byte = '\n'
+		last  [2]byte
 		empty int
 	)
 	for {
@@ -179,15 +180,18 @@ func (w *Writer) Message(r io.Reader, octets int64) error {
 			}
 			w.buf = stuff.Append(w.buf, piece[:n])
 			sent += int64(n)
-			last = piece[n-1]
+			last[0], last[1] = last[1], piece[n-1]
+			if n > 1 {
+				last[0] = piece[n-2]
+			}
 		}
 		switch {
 		case octets >= 0 && sent > octets:
 			return &ReadError{fmt.Errorf("it has more than its %d octets", octets)}
 		case err == io.EOF && octets >= 0 && sent < octets:
 			return &ReadError{fmt.Errorf("it ended after %d of its %d octets", sent, octets)}
-		case err == io.EOF && last != '\n':
-			return &ReadError{fmt.Errorf("its last line has no end")}
+		case err == io.EOF && sent > 0 && last != [2]byte{'\r', '\n'}:
+			return &ReadError{errors.New("its last line does not end in CRLF")}
 		case err == io.EOF:
 			return nil
 		case err != nil:

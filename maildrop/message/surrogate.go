@@ -2,43 +2,68 @@ package message
 
 import (
 	"bytes"
-	"fmt"
 	"io"
 	"unicode/utf8"
 
 	"dewey/internal/dotstuff"
 	"dewey/internal/surrogate"
-	"dewey/maildrop"
 )
 
-// MaxHeader is the most octets that a header section with UTF-8 in it may have, as stored, for a
-// surrogate to be made of it; a message with a longer one is maildrop.NoSurrogate.
+// MaxHeader is the most octets, as sent, of a header section that is rewritten for its surrogate. In a
+// longer one, which no mail client writes, each octet outside ASCII becomes a question mark.
 const MaxHeader = surrogate.MaxHeader
 
 // NewSurrogate reads the message as sent, its lines ending in CRLF, and returns a reader of its
 // surrogate: the same message, its header section in ASCII. RFC 6856 section 2.1. The message must be
 // one for which Measure found a surrogate's size.
 func NewSurrogate(r io.Reader) (io.Reader, error) {
-	const most = 2*MaxHeader + 4 // every line end may have been an LF
 	var head []byte
 	for {
 		start := len(head)
-		if start > most {
-			return nil, fmt.Errorf("header section over %d octets has no surrogate", MaxHeader)
+		if start > MaxHeader+len("\r\n") {
+			return &masked{r: io.MultiReader(bytes.NewReader(head), r)}, nil
 		}
 		head = append(head, make([]byte, 4096)...)
 		n, err := r.Read(head[start:])
 		head = head[:start+n]
 		end := headerEnd(head, true)
+		if end < 0 && err == io.EOF {
+			end = len(head)
+		}
 		switch {
+		case end > MaxHeader:
+			return &masked{r: io.MultiReader(bytes.NewReader(head), r)}, nil
+		case err == io.EOF:
+			return io.MultiReader(bytes.NewReader(surrogate.Header(head[:end])), bytes.NewReader(head[end:])), nil
 		case end >= 0:
 			return io.MultiReader(bytes.NewReader(surrogate.Header(head[:end])), bytes.NewReader(head[end:]), r), nil
-		case err == io.EOF:
-			return bytes.NewReader(surrogate.Header(head)), nil
 		case err != nil:
 			return nil, err
 		}
 	}
+}
+
+// masked is a message whose header section is too long to be rewritten.
+type masked struct {
+	r      io.Reader
+	column int // octets of the present line so far
+	inBody bool
+}
+
+func (m *masked) Read(p []byte) (int, error) {
+	n, err := m.r.Read(p)
+	for i := 0; i < n && !m.inBody; i++ {
+		switch c := p[i]; {
+		case c == '\n':
+			m.inBody = m.column == len("\r")
+			m.column = 0
+			continue
+		case c >= utf8.RuneSelf:
+			p[i] = '?'
+		}
+		m.column++
+	}
+	return n, err
 }
 
 // headerEnd is where the empty line that ends a header section starts, its lines ending in LF or
@@ -65,7 +90,7 @@ type header struct {
 	kept []byte // what came before, or of a long section its last few octets
 	done bool   // the end was seen
 
-	long      bool // the section is over MaxHeader
+	long      bool // the section is over MaxHeader, as sent
 	eight     bool // its part so far has octets outside ASCII
 	notUTF8   bool // and is not UTF-8
 	surrogate int64
@@ -124,6 +149,10 @@ func (h *header) close(section []byte) {
 	}
 	h.needed = true
 	h.section = int64(len(sent))
+	if len(sent) > MaxHeader {
+		h.surrogate = h.section
+		return
+	}
 	h.surrogate = int64(len(surrogate.Header(sent)))
 }
 
@@ -138,7 +167,7 @@ func (h *header) surrogateOctets(octets int64) int64 {
 	}
 	switch {
 	case h.long && h.eight && !h.notUTF8:
-		return maildrop.NoSurrogate
+		return octets
 	case h.needed:
 		return octets - h.section + h.surrogate
 	}

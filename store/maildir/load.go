@@ -375,7 +375,7 @@ func (l *loader) identify(known []served) {
 		if id == m.id {
 			continue
 		}
-		if !uidlist.Legal(id) {
+		if !maildrop.ValidUID(id) {
 			l.log.Warn("a unique-id that RFC 1939 does not allow is not served", "uid", m.record.UID, "unique_id", id, "instead", m.id)
 			continue
 		}

@@ -37,7 +37,7 @@ func (f *file) recorded(rec *uidlist.Record) {
 	f.sizes.Added = int64(added[0] - '0')
 	if value, ok := rec.Get(uidlist.KeySurrogate); ok {
 		n, err := strconv.ParseInt(value, 10, 64)
-		if err != nil || n < maildrop.NoSurrogate || n > f.sizes.Octets()+mostSurrogate {
+		if err != nil || n < 0 || n > f.sizes.Octets()+mostSurrogate {
 			return
 		}
 		f.sizes.Surrogate = n

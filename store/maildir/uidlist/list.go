@@ -167,20 +167,6 @@ func AppendDefaultID(b []byte, uid, validity uint32) []byte {
 	return b
 }
 
-// Legal says that a unique-id is one that may be sent: 1 to 70 octets from 0x21 to 0x7E. RFC 1939
-// section 7.
-func Legal(id string) bool {
-	if len(id) < 1 || len(id) > 70 {
-		return false
-	}
-	for i := range len(id) {
-		if id[i] < 0x21 || id[i] > 0x7E {
-			return false
-		}
-	}
-	return true
-}
-
 // Base is the part of a file name that stays when flags change: all before the first ':'.
 func Base(name string) string {
 	base, _, _ := strings.Cut(name, ":")

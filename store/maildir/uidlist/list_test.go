@@ -199,34 +199,6 @@ func TestSetUnset(t *testing.T) {
 	}
 }
 
-// The order is Dovecot's: package maildir's tests hold it against a real one.
-func TestCompareNames(t *testing.T) {
-	sorted := []string{
-		"a",
-		"9.M5P1.h", "10.M5P1.h", "010.M6P1.h:2,S",
-		"1700000000.M7P1.h", "1700000000.M10P1.h", "1700000000.P5Q1.h",
-		"1700000001.h", "99999999999999999999999999.x",
-	}
-	for i, a := range sorted {
-		for j, b := range sorted {
-			if got := uidlist.CompareNames(a, b); got < 0 && i >= j || got > 0 && i <= j || got == 0 && i != j {
-				t.Errorf("CompareNames(%q, %q) = %d", a, b, got)
-			}
-		}
-	}
-}
-
-func TestLegal(t *testing.T) {
-	for id, want := range map[string]bool{
-		"x": true, "!~": true, strings.Repeat("x", 70): true,
-		"": false, strings.Repeat("x", 71): false, "a b": false, "\x7f": false, "\xc3\xbc": false, "a\x00": false,
-	} {
-		if got := uidlist.Legal(id); got != want {
-			t.Errorf("Legal(%q) = %v", id, got)
-		}
-	}
-}
-
 func TestSizeList(t *testing.T) {
 	l, err := uidlist.ParseSizeList(strings.NewReader(
 		"/3 8 1795400728\n" +
@@ -299,4 +271,21 @@ func FuzzParse(f *testing.F) {
 			t.Fatal(diff)
 		}
 	})
+}
+
+// The order is Dovecot's: package maildir's tests hold it against a real one.
+func TestCompareNames(t *testing.T) {
+	sorted := []string{
+		"a",
+		"9.M5P1.h", "10.M5P1.h", "010.M6P1.h:2,S",
+		"1700000000.M7P1.h", "1700000000.M10P1.h", "1700000000.P5Q1.h",
+		"1700000001.h", "99999999999999999999999999.x",
+	}
+	for i, a := range sorted {
+		for j, b := range sorted {
+			if got := uidlist.CompareNames(a, b); got < 0 && i >= j || got > 0 && i <= j || got == 0 && i != j {
+				t.Errorf("CompareNames(%q, %q) = %d", a, b, got)
+			}
+		}
+	}
 }
