@@ -88,7 +88,8 @@ type explosive struct {
 }
 
 func (e explosive) Messages() []maildrop.Message { e.boom("Messages"); return e.Maildrop.Messages() }
-func (e explosive) Close() error                 { err := e.Maildrop.Close(); e.boom("Close"); return err }
+
+func (e explosive) Close() error { err := e.Maildrop.Close(); e.boom("Close"); return err }
 
 // Whose address is unknown is not taken for somebody on this machine, unless the connection is of a kind
 // that can't come from elsewhere.
