@@ -189,7 +189,7 @@ func (s Set) Parse(field string) (Hash, error) {
 func locks(value string) bool { return value != "" && (value[0] == '!' || value[0] == '*') }
 
 func tooWeak(name string) error {
-	return fmt.Errorf("%w: {%s}; users.weak_schemes = true, or better a new password by dewey user passwd, would be right", ErrWeak, name)
+	return fmt.Errorf("%w: {%s}; users.weak_schemes = true, or better {%s}, would be right", ErrWeak, name, Default)
 }
 
 // Make hashes a password with a fresh salt and returns the field to store, {SCHEME}value. The name
@@ -228,7 +228,7 @@ func (s Set) find(name string) (kind, coding, error) {
 	name, suffix, dot := strings.Cut(strings.ToUpper(name), ".")
 	code := coding(suffix)
 	if dot && code != "B64" && code != "BASE64" && code != "HEX" {
-		return kind{}, "", fmt.Errorf("%w: its encoding is none of .B64, .BASE64, .HEX", ErrUnknown)
+		return kind{}, "", fmt.Errorf("%w: another encoding than those there are; .B64, .BASE64 or .HEX would be right", ErrUnknown)
 	}
 	for _, k := range kinds {
 		if k.name != name {

@@ -380,7 +380,7 @@ func FuzzParse(f *testing.F) {
 		f.Add(field)
 	}
 	for _, field := range []string{
-		"", "!", "{", "{}", "{PLAIN.HEX}00", "$y$j75$z7ztFz2FayrKI79/jEwlL.$u5x/j193MQ09wbFaRGYr0AH/A/jh3kunjuhYRVRNkmC",
+		"", "!", "{", "{}", "{A.0}0", "{PLAIN.HEX}00", "$y$j75$z7ztFz2FayrKI79/jEwlL.$u5x/j193MQ09wbFaRGYr0AH/A/jh3kunjuhYRVRNkmC",
 		"$1$salt$OiZvjWTmJFjFgNfKL5OTp0", "{PBKDF2}$1$salt$1$" + hex40, "{SCRAM-SHA-1}4096" + scram1, "{SCRAM-SHA-256.B64}NDA5Ng==",
 		"{SHA}" + hex40, "{MD5}" + hex32, "{SSHA.HEX}" + hex40 + "00", "$5$rounds=1000$s$" + tag86[:43], "{BLF-CRYPT}$2y$04$" + salt22 + hash31,
 	} {
