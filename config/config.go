@@ -61,7 +61,8 @@ type Login struct {
 
 // Users is the table [users].
 type Users struct {
-	File string // may hold {data}; see UsersFile
+	File        string // may hold {data}; see UsersFile
+	WeakSchemes bool
 }
 
 // Maildir is the table [maildir].

@@ -81,6 +81,8 @@ var keys = []key{
 
 	option("users.file", text(template("data")), "{data}/users", func(c *Config) *string { return &c.Users.File },
 		"the users, in the format of a passwd-file; {data} stands for data"),
+	option("users.weak_schemes", boolean, "false", func(c *Config) *bool { return &c.Users.WeakSchemes },
+		"whether schemes that are easy to break are taken too, such as SSHA and MD5-CRYPT"),
 
 	option("maildir.path", text(maildirPath), "{data}/mail/{user}", func(c *Config) *string { return &c.Maildir.Path },
 		"each user's Maildir: {data}, {user}, {local} and {domain} (of local@domain), {home}"),

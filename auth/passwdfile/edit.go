@@ -33,22 +33,23 @@ type User struct {
 // mode 0600, and its folder with 0700.
 //
 // ErrBadName, ErrUserExists, ErrNoScheme; ErrBadSecret for a password that is empty, over 512 octets,
-// holds a line end or a NUL, or does not fit the scheme; the errors of the file, if it has some: it is
+// holds a line end or a NUL, or does not fit the scheme; ErrNoScheme also for a weak scheme, unless
+// the options allow it; the errors of the file, if it has some: it is
 // then left as it is, here and in SetPassword and Remove, but for a change that mends the last error.
 //
 // The file is replaced at once and durably: what is in place after a crash is the old or the new one,
 // whole. All lines but the user's stay as they are, octet for octet, and so do mode and owner. A
 // symbolic link is followed, and its target replaced. Those who edit with this package wait for each
 // other, by a lock on the file with .lock at its end, which stays.
-func Add(path, user, password, scheme string) error {
+func Add(path, user, password, scheme string, opts Options) error {
 	if what := badName(user); what != "" {
 		return fmt.Errorf("%w: %s", ErrBadName, what)
 	}
-	secret, err := hash(password, scheme)
+	secret, err := hash(password, scheme, opts.set())
 	if err != nil {
 		return err
 	}
-	return edit(path, true, func(text string) (string, error) {
+	return edit(path, true, opts.set(), func(text string) (string, error) {
 		if _, n := find(text, user); n > 0 {
 			return "", fmt.Errorf("%w: %q in %s", ErrUserExists, user, path)
 		}
@@ -65,12 +66,12 @@ func Add(path, user, password, scheme string) error {
 
 // SetPassword replaces a user's password field and keeps the line's other fields. The name counts as
 // it is, not in lower case. An empty scheme means DefaultScheme. Errors as Add, and ErrNoUser.
-func SetPassword(path, user, password, scheme string) error {
-	secret, err := hash(password, scheme)
+func SetPassword(path, user, password, scheme string, opts Options) error {
+	secret, err := hash(password, scheme, opts.set())
 	if err != nil {
 		return err
 	}
-	return edit(path, false, func(text string) (string, error) {
+	return edit(path, false, opts.set(), func(text string) (string, error) {
 		offset, err := findOne(path, text, user)
 		if err != nil {
 			return "", err
@@ -87,8 +88,8 @@ func SetPassword(path, user, password, scheme string) error {
 }
 
 // Remove deletes a user's line. ErrNoUser; else as Add.
-func Remove(path, user string) error {
-	return edit(path, false, func(text string) (string, error) {
+func Remove(path, user string, opts Options) error {
+	return edit(path, false, opts.set(), func(text string) (string, error) {
 		offset, err := findOne(path, text, user)
 		if err != nil {
 			return "", err
@@ -100,7 +101,7 @@ func Remove(path, user string) error {
 
 // List returns the users in the order of the file; none if there is no file. If the file has errors
 // it returns them, and the users of the lines that are right.
-func List(path string) ([]User, error) {
+func List(path string, opts Options) ([]User, error) {
 	text, _, err := readFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -108,14 +109,14 @@ func List(path string) ([]User, error) {
 	if err != nil {
 		return nil, err
 	}
-	t, err := parse(path, text)
+	t, err := parse(path, text, opts.set())
 	users := make([]User, 0, len(t.index))
 	for offset := 0; offset < len(text); {
 		line, next := lineAt(text, offset)
 		if e, bad := parseLine(line); bad == nil && !skipped(line) {
 			if first, found := t.index[e.name]; found && int(first) == offset {
 				user := User{Name: e.name, Home: e.home}
-				if h, bad := scheme.Parse(e.secret); bad == nil && e.secret != "" {
+				if h, bad := t.set.Parse(e.secret); bad == nil && e.secret != "" {
 					user.Scheme = h.Scheme
 				}
 				users = append(users, user)
@@ -127,11 +128,11 @@ func List(path string) ([]User, error) {
 }
 
 // hash makes the password field.
-func hash(password, name string) (string, error) {
+func hash(password, name string, set scheme.Set) (string, error) {
 	if name == "" {
 		name = DefaultScheme
 	}
-	secret, err := scheme.Make(name, password)
+	secret, err := set.Make(name, password)
 	switch {
 	case errors.Is(err, scheme.ErrPassword):
 		return "", fmt.Errorf("%w: %w", ErrBadSecret, err)
@@ -168,7 +169,7 @@ func findOne(path, text, user string) (int, error) {
 
 // edit replaces the file's text by what change makes of it. If the new text has errors, the old one
 // had them too: then those are returned and nothing is changed.
-func edit(path string, create bool, change func(text string) (string, error)) error {
+func edit(path string, create bool, set scheme.Set, change func(text string) (string, error)) error {
 	target, err := follow(path)
 	if err != nil {
 		return err
@@ -196,7 +197,7 @@ func edit(path string, create bool, change func(text string) (string, error)) er
 	if missing && !create {
 		return fmt.Errorf("%w: there is no file %s", ErrNoUser, path)
 	}
-	_, faults := parse(path, text)
+	_, faults := parse(path, text, set)
 	changed, err := change(text)
 	if err != nil {
 		return errors.Join(err, faults)
@@ -204,7 +205,7 @@ func edit(path string, create bool, change func(text string) (string, error)) er
 	if len(changed) > maxFile {
 		return tooLarge(path)
 	}
-	if _, err := parse(path, changed); err != nil {
+	if _, err := parse(path, changed, set); err != nil {
 		if faults == nil {
 			faults = err
 		}

@@ -31,11 +31,11 @@ func TestEditKeepsAllElse(t *testing.T) {
 		do   func() error
 		want string
 	}{
-		{"SetPassword", func() error { return SetPassword(path, "mrose", "new", "PLAIN") }, strings.Replace(before, "mrose:{PLAIN}x", "mrose:{PLAIN}new", 1)},
-		{"SetPassword of a short line", func() error { return SetPassword(path, "other", "o", "PLAIN") }, strings.NewReplacer("mrose:{PLAIN}x", "mrose:{PLAIN}new", "other:", "other:{PLAIN}o").Replace(before)},
-		{"Add", func() error { return Add(path, "added", "a:b", "PLAIN.HEX") }, strings.NewReplacer("mrose:{PLAIN}x", "mrose:{PLAIN}new", "other:", "other:{PLAIN}o").Replace(before) + "\nadded:{PLAIN.HEX}613a62::::::\n"},
-		{"Remove", func() error { return Remove(path, "mrose") }, "# first\r\n\r\n#mrose:{PLAIN}comment\nother:{PLAIN}o\nlast:{PLAIN}z\nadded:{PLAIN.HEX}613a62::::::\n"},
-		{"Remove the last", func() error { return Remove(path, "added") }, "# first\r\n\r\n#mrose:{PLAIN}comment\nother:{PLAIN}o\nlast:{PLAIN}z\n"},
+		{"SetPassword", func() error { return SetPassword(path, "mrose", "new", "PLAIN", Options{}) }, strings.Replace(before, "mrose:{PLAIN}x", "mrose:{PLAIN}new", 1)},
+		{"SetPassword of a short line", func() error { return SetPassword(path, "other", "o", "PLAIN", Options{}) }, strings.NewReplacer("mrose:{PLAIN}x", "mrose:{PLAIN}new", "other:", "other:{PLAIN}o").Replace(before)},
+		{"Add", func() error { return Add(path, "added", "a:b", "PLAIN.HEX", Options{}) }, strings.NewReplacer("mrose:{PLAIN}x", "mrose:{PLAIN}new", "other:", "other:{PLAIN}o").Replace(before) + "\nadded:{PLAIN.HEX}613a62::::::\n"},
+		{"Remove", func() error { return Remove(path, "mrose", Options{}) }, "# first\r\n\r\n#mrose:{PLAIN}comment\nother:{PLAIN}o\nlast:{PLAIN}z\nadded:{PLAIN.HEX}613a62::::::\n"},
+		{"Remove the last", func() error { return Remove(path, "added", Options{}) }, "# first\r\n\r\n#mrose:{PLAIN}comment\nother:{PLAIN}o\nlast:{PLAIN}z\n"},
 	}
 	for _, step := range steps {
 		if err := step.do(); err != nil {
@@ -56,7 +56,7 @@ func TestEditKeepsAllElse(t *testing.T) {
 func TestAddMakesTheFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "data", "users")
 	f := open(t, path, nil)
-	if err := Add(path, "mrose", "tanstaaf", ""); err != nil {
+	if err := Add(path, "mrose", "tanstaaf", "", Options{}); err != nil {
 		t.Fatal(err)
 	}
 	expect(t, f, "Mrose", "tanstaaf", "mrose ")
@@ -66,7 +66,7 @@ func TestAddMakesTheFile(t *testing.T) {
 			t.Errorf("%s: %v %v", name, info.Mode(), err)
 		}
 	}
-	got, err := List(path)
+	got, err := List(path, Options{})
 	if diff := cmp.Diff([]User{{Name: "mrose", Scheme: "ARGON2ID"}}, got); diff != "" || err != nil {
 		t.Error(diff, err)
 	}
@@ -81,22 +81,22 @@ func TestEditErrors(t *testing.T) {
 		err  error
 		want error
 	}{
-		{"Add again", Add(path, "mrose", "x", "PLAIN"), ErrUserExists},
-		{"Add a path", Add(path, "../x", "x", "PLAIN"), ErrBadName},
-		{"Add two fields", Add(path, "a:b", "x", "PLAIN"), ErrBadName},
-		{"Add two lines", Add(path, "a\nb", "x", "PLAIN"), ErrBadName},
-		{"Add a comment", Add(path, "#a", "x", "PLAIN"), ErrBadName},
-		{"Add nobody", Add(path, "", "x", "PLAIN"), ErrBadName},
-		{"Add a long name", Add(path, strings.Repeat("x", 256), "x", "PLAIN"), ErrBadName},
-		{"Add by a weak scheme", Add(path, "new", "x", "MD5"), ErrNoScheme},
-		{"Add by no scheme", Add(path, "new", "x", "ROT13"), ErrNoScheme},
-		{"Add a colon", Add(path, "new", "a:b", "PLAIN"), ErrBadSecret},
-		{"Add nothing", Add(path, "new", "", "PLAIN"), ErrBadSecret},
-		{"Add two lines of secret", Add(path, "new", "a\nb:{PLAIN}c", "PLAIN"), ErrBadSecret},
-		{"SetPassword of nobody", SetPassword(path, "Mrose", "x", "PLAIN"), ErrNoUser},
-		{"SetPassword without a file", SetPassword(absent, "mrose", "x", "PLAIN"), ErrNoUser},
-		{"Remove nobody", Remove(path, "m"), ErrNoUser},
-		{"Remove without a file", Remove(absent, "mrose"), ErrNoUser},
+		{"Add again", Add(path, "mrose", "x", "PLAIN", Options{}), ErrUserExists},
+		{"Add a path", Add(path, "../x", "x", "PLAIN", Options{}), ErrBadName},
+		{"Add two fields", Add(path, "a:b", "x", "PLAIN", Options{}), ErrBadName},
+		{"Add two lines", Add(path, "a\nb", "x", "PLAIN", Options{}), ErrBadName},
+		{"Add a comment", Add(path, "#a", "x", "PLAIN", Options{}), ErrBadName},
+		{"Add nobody", Add(path, "", "x", "PLAIN", Options{}), ErrBadName},
+		{"Add a long name", Add(path, strings.Repeat("x", 256), "x", "PLAIN", Options{}), ErrBadName},
+		{"Add by a weak scheme", Add(path, "new", "x", "MD5", Options{}), ErrNoScheme},
+		{"Add by no scheme", Add(path, "new", "x", "ROT13", Options{}), ErrNoScheme},
+		{"Add a colon", Add(path, "new", "a:b", "PLAIN", Options{}), ErrBadSecret},
+		{"Add nothing", Add(path, "new", "", "PLAIN", Options{}), ErrBadSecret},
+		{"Add two lines of secret", Add(path, "new", "a\nb:{PLAIN}c", "PLAIN", Options{}), ErrBadSecret},
+		{"SetPassword of nobody", SetPassword(path, "Mrose", "x", "PLAIN", Options{}), ErrNoUser},
+		{"SetPassword without a file", SetPassword(absent, "mrose", "x", "PLAIN", Options{}), ErrNoUser},
+		{"Remove nobody", Remove(path, "m", Options{}), ErrNoUser},
+		{"Remove without a file", Remove(absent, "mrose", Options{}), ErrNoUser},
 	} {
 		if !errors.Is(c.err, c.want) {
 			t.Errorf("%s: %v, not %v", c.name, c.err, c.want)
@@ -108,7 +108,7 @@ func TestEditErrors(t *testing.T) {
 	if _, err := os.Stat(filepath.Dir(absent)); err == nil {
 		t.Error("a failed edit made a folder")
 	}
-	if got, err := List(absent); len(got) != 0 || err != nil {
+	if got, err := List(absent, Options{}); len(got) != 0 || err != nil {
 		t.Error(got, err)
 	}
 }
@@ -118,9 +118,9 @@ func TestEditOfAFileWithErrors(t *testing.T) {
 	text := "mrose:{PLAIN}x::::/srv/m\nbad:tanstaaf\n"
 	path := users(t, text)
 	for name, err := range map[string]error{
-		"Add":         Add(path, "new", "x", "PLAIN"),
-		"SetPassword": SetPassword(path, "mrose", "x", "PLAIN"),
-		"Remove":      Remove(path, "mrose"),
+		"Add":         Add(path, "new", "x", "PLAIN", Options{}),
+		"SetPassword": SetPassword(path, "mrose", "x", "PLAIN", Options{}),
+		"Remove":      Remove(path, "mrose", Options{}),
 	} {
 		if err == nil || !strings.Contains(err.Error(), path+":2: ") {
 			t.Errorf("%s: %v", name, err)
@@ -129,18 +129,18 @@ func TestEditOfAFileWithErrors(t *testing.T) {
 	if got := read(t, path); got != text {
 		t.Errorf("changed to %q", got)
 	}
-	got, err := List(path)
+	got, err := List(path, Options{})
 	if diff := cmp.Diff([]User{{"mrose", "PLAIN", "/srv/m"}}, got); diff != "" || err == nil {
 		t.Error(diff, err)
 	}
-	if err := SetPassword(path, "bad", "mended", "PLAIN"); err != nil {
+	if err := SetPassword(path, "bad", "mended", "PLAIN", Options{}); err != nil {
 		t.Fatal(err)
 	}
 	if got := read(t, path); got != "mrose:{PLAIN}x::::/srv/m\nbad:{PLAIN}mended\n" {
 		t.Errorf("mended to %q", got)
 	}
 	write(t, path, "twice:{PLAIN}x\ntwice:{PLAIN}y\n")
-	if err := Remove(path, "twice"); err == nil || !strings.Contains(err.Error(), path+":2: ") {
+	if err := Remove(path, "twice", Options{}); err == nil || !strings.Contains(err.Error(), path+":2: ") {
 		t.Errorf("which of two was removed? %v", err)
 	}
 }
@@ -163,8 +163,8 @@ func TestEditFollowsLinks(t *testing.T) {
 	path := filepath.Join(folder, "users")
 	f := open(t, path, nil)
 	for i, do := range []func() error{ // the target is made, then replaced
-		func() error { return Add(path, "mrose", "x", "PLAIN") },
-		func() error { return SetPassword(path, "mrose", "y", "PLAIN") },
+		func() error { return Add(path, "mrose", "x", "PLAIN", Options{}) },
+		func() error { return SetPassword(path, "mrose", "y", "PLAIN", Options{}) },
 	} {
 		if err := do(); err != nil {
 			t.Fatal(err)
@@ -177,7 +177,7 @@ func TestEditFollowsLinks(t *testing.T) {
 		}
 	}
 	expect(t, f, "mrose", "y", "mrose ")
-	if err := Add(filepath.Join(folder, "loop"), "x", "x", "PLAIN"); err == nil {
+	if err := Add(filepath.Join(folder, "loop"), "x", "x", "PLAIN", Options{}); err == nil {
 		t.Error("a link to itself was followed")
 	}
 }
@@ -188,13 +188,13 @@ func TestEditsAtOnce(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range 16 {
 		wg.Go(func() {
-			if err := Add(path, "user"+itoa(i), "x", "PLAIN"); err != nil {
+			if err := Add(path, "user"+itoa(i), "x", "PLAIN", Options{}); err != nil {
 				t.Error(err)
 			}
 		})
 	}
 	wg.Wait()
-	if got, err := List(path); len(got) != 16 || err != nil {
+	if got, err := List(path, Options{}); len(got) != 16 || err != nil {
 		t.Errorf("%d users, %v", len(got), err)
 	}
 }
@@ -207,7 +207,7 @@ func TestEditAfterACrash(t *testing.T) {
 	if err := os.Symlink(victim, path+".tmp"); err != nil {
 		t.Fatal(err)
 	}
-	if err := Remove(path, "mrose"); err != nil {
+	if err := Remove(path, "mrose", Options{}); err != nil {
 		t.Fatal(err)
 	}
 	if read(t, path) != "" || read(t, victim) != "precious" {

@@ -23,20 +23,33 @@ import (
 // DefaultScheme is what new passwords are hashed with if no scheme is named.
 const DefaultScheme = scheme.Default
 
-// Schemes returns the names of the schemes that a users file may have, the default first.
-func Schemes() []string { return scheme.Names() }
+// Schemes returns the names of the schemes that a users file may have, the default first, and of
+// those that Options have to allow.
+func Schemes() (strong, weak []string) {
+	strong = scheme.Strong.Names()
+	return strong, scheme.All.Names()[len(strong):]
+}
 
 // permit is the memory that one permit to hash stands for.
 const permit = 64 << 20
 
-// Options say how a File works.
+// Options say how a File works, and what Add, SetPassword, Remove and List take.
 type Options struct {
 	Logger *slog.Logger // nil: nothing is logged. Passwords and hashes never are.
+	Weak   bool         // whether weak schemes are taken; without it they are errors of their lines
+}
+
+func (o Options) set() scheme.Set {
+	if o.Weak {
+		return scheme.All
+	}
+	return scheme.Strong
 }
 
 // A File is a users file that answers logins. Many goroutines may use it at once.
 type File struct {
 	path string
+	set  scheme.Set
 	log  *slog.Logger
 
 	state   atomic.Pointer[state]
@@ -72,6 +85,7 @@ var (
 func Open(path string, opts Options) (*File, error) {
 	f := &File{
 		path:    path,
+		set:     opts.set(),
 		log:     opts.Logger,
 		reading: make(chan struct{}, 1),
 		permits: int64(runtime.GOMAXPROCS(0)),
@@ -83,7 +97,7 @@ func Open(path string, opts Options) (*File, error) {
 	}
 	f.hashing = semaphore.NewWeighted(f.permits)
 	_, _ = rand.Read(f.key[:]) // never fails
-	f.state.Store(&state{table: &table{}})
+	f.state.Store(&state{table: &table{set: f.set}})
 	if err := f.Reload(); err != nil {
 		return nil, err
 	}
@@ -110,7 +124,7 @@ func (f *File) CheckPassword(ctx context.Context, a auth.Attempt) (auth.Identity
 	e, known := st.table.lookup(a.User)
 	h := stranger
 	if known {
-		own, err := scheme.Parse(e.secret)
+		own, err := f.set.Parse(e.secret)
 		if err != nil {
 			return auth.Identity{}, fmt.Errorf("passwdfile: %w", err)
 		}
@@ -130,6 +144,9 @@ func (f *File) CheckPassword(ctx context.Context, a auth.Attempt) (auth.Identity
 	return auth.Identity{User: e.name, Home: e.home}, nil
 }
 
+// Plain returns how many users have a password that can be read in the file.
+func (f *File) Plain() int { return f.state.Load().table.plain }
+
 // stranger returns the hash that an unknown name runs: over all names, the same mix of costs as that
 // of the known ones.
 func (f *File) stranger(t *table, name string) scheme.Hash {
@@ -140,7 +157,7 @@ func (f *File) stranger(t *table, name string) scheme.Hash {
 	if len(t.hashed) == 0 {
 		return f.decoy
 	}
-	h, err := scheme.Parse(t.at(t.hashed[n%uint64(len(t.hashed))]).secret)
+	h, err := f.set.Parse(t.at(t.hashed[n%uint64(len(t.hashed))]).secret)
 	if err != nil {
 		return f.decoy
 	}
@@ -231,7 +248,7 @@ func (f *File) read() *state {
 			break
 		}
 		var t *table
-		if t, next.err = parse(f.path, text); next.err == nil {
+		if t, next.err = parse(f.path, text, f.set); next.err == nil {
 			next.table = t
 			f.log.Info("users file read", "path", f.path, "users", len(t.index))
 		}

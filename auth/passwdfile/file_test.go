@@ -128,7 +128,19 @@ func TestTrap42UnknownAndWrongLookAlike(t *testing.T) {
 	for i := range 10 {
 		text += "argon" + itoa(i) + ":" + argon8 + "\n"
 	}
-	f := open(t, users(t, text), nil)
+	for _, name := range []string{"SCRAM-SHA-256", "SHA512-CRYPT", "SSHA"} {
+		for i := range 10 {
+			field, err := scheme.All.Make(name, "x")
+			if err != nil {
+				t.Fatal(err)
+			}
+			text += name + itoa(i) + ":" + field + "\n"
+		}
+	}
+	f, err := Open(users(t, text), Options{Weak: true})
+	if err != nil {
+		t.Fatal(err)
+	}
 	var ran []scheme.Hash
 	f.ran = func(h scheme.Hash) { ran = append(ran, h) }
 	try := func(user, password string) (scheme.Hash, string) {
@@ -144,7 +156,7 @@ func TestTrap42UnknownAndWrongLookAlike(t *testing.T) {
 	if h.Scheme != "ARGON2ID" {
 		t.Errorf("the user's own hash was not run, but %s", h.Scheme)
 	}
-	for _, c := range [][2]string{{"argon1", ""}, {"plain1", ""}, {"plain1", "wrong"}, {"locked", "x"}, {"empty", ""}, {"nobody", "x"}, {"", ""}, {"nobody", strings.Repeat("x", 1<<16)}} {
+	for _, c := range [][2]string{{"argon1", ""}, {"SCRAM-SHA-2561", "wrong"}, {"SSHA1", "wrong"}, {"SHA512-CRYPT1", ""}, {"plain1", ""}, {"plain1", "wrong"}, {"locked", "x"}, {"empty", ""}, {"nobody", "x"}, {"", ""}, {"nobody", strings.Repeat("x", 1<<16)}} {
 		if _, message := try(c[0], c[1]); message != wrong {
 			t.Errorf("%q: %s", c[0], message)
 		}
@@ -158,14 +170,64 @@ func TestTrap42UnknownAndWrongLookAlike(t *testing.T) {
 			t.Errorf("%s: once %s, once %s", name, h.Scheme, again.Scheme)
 		}
 	}
-	if n := count["ARGON2ID"]; n < 50 || n > 150 || n+count["PLAIN"] != 400 { // 100 is to be expected
-		t.Errorf("of 400 unknown names: %v", count)
+	for _, name := range []string{"ARGON2ID", "SCRAM-SHA-256", "SHA512-CRYPT", "SSHA"} {
+		if n := count[name]; n < 25 || n > 100 { // 57 are to be expected
+			t.Errorf("of 400 unknown names: %v", count)
+		}
 	}
 
 	f = open(t, filepath.Join(t.TempDir(), "users"), nil)
 	f.ran = func(h scheme.Hash) { ran = append(ran, h) }
 	if h, _ := try("nobody", "x"); h.Scheme != "ARGON2ID" || h.Memory == 0 {
 		t.Errorf("without users: %+v", h)
+	}
+}
+
+// A weak scheme is an error of its line, unless the options allow it.
+func TestWeakSchemes(t *testing.T) {
+	path := users(t, "sha:{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=\nmd5:$1$salt$OiZvjWTmJFjFgNfKL5OTp0\nplain:{PLAIN}x\ncoded:{CLEAR.B64}eA==\n")
+	weak := Options{Weak: true}
+	_, err := Open(path, Options{})
+	for _, line := range []string{path + ":1: password scheme too weak: {SHA}", path + ":2: password scheme too weak: {CRYPT}"} {
+		if err == nil || !strings.Contains(err.Error(), line) || strings.Count(err.Error(), "users.weak_schemes") != 2 {
+			t.Errorf("%v", err)
+		}
+	}
+	f, err := Open(path, weak)
+	if err != nil {
+		t.Fatal(err)
+	}
+	expect(t, f, "sha", "secret", "sha ")
+	expect(t, f, "sha", "Secret", "rejected")
+	expect(t, f, "md5", "secret", "rejected")
+	if n := f.Plain(); n != 2 {
+		t.Errorf("%d passwords can be read", n)
+	}
+
+	if got, err := List(path, Options{}); len(got) != 2 || err == nil {
+		t.Errorf("%v, %v", got, err)
+	}
+	if got, err := List(path, weak); len(got) != 4 || err != nil || got[0].Scheme != "SHA" || got[3].Scheme != "CLEAR.B64" {
+		t.Errorf("%v, %v", got, err)
+	}
+	if err := SetPassword(path, "sha", "x", "", Options{}); err == nil || !strings.Contains(err.Error(), path+":2: ") {
+		t.Errorf("the other line's error is left: %v", err)
+	}
+	for _, name := range []string{"SSHA512", "SCRAM-SHA-256", "SCRAM-SHA-1", "PBKDF2", "PLAIN"} {
+		if err := SetPassword(path, "sha", "by "+name, name, weak); err != nil {
+			t.Error(err)
+		}
+		expect(t, f, "sha", "by "+name, "sha ")
+		expect(t, f, "sha", "secret", "rejected")
+	}
+	if n := f.Plain(); n != 3 {
+		t.Errorf("%d passwords can be read", n)
+	}
+	if err := SetPassword(path, "md5", "x", "PBKDF2", Options{}); err != nil { // mends the last error
+		t.Error(err)
+	}
+	if err := Add(path, "new", "x", "CRAM-MD5", Options{}); !errors.Is(err, ErrNoScheme) || !strings.Contains(err.Error(), "users.weak_schemes") {
+		t.Error(err)
 	}
 }
 
@@ -334,7 +396,7 @@ func TestReloadUnderLogins(t *testing.T) {
 		})
 	}
 	for i := 1; i <= 50; i++ {
-		if err := SetPassword(path, "mrose", "p"+itoa(i), "PLAIN"); err != nil {
+		if err := SetPassword(path, "mrose", "p"+itoa(i), "PLAIN", Options{}); err != nil {
 			t.Error(err)
 			break
 		}
@@ -366,11 +428,11 @@ func TestSecretsAreNeverLogged(t *testing.T) {
 	write(t, path, "tanstaaf\nmrose:tanstaaf\nx:{tanstaaf}\ny:"+bcrypt5+"x\nz:{PLAIN}tanstaaf\x01\n")
 	check(t, f, "mrose", "tanstaaf")
 	keep(f.Reload())
-	keep(Add(path, "new", "tanstaaf", "PLAIN"))
-	keep(Add(path, "new", "tanstaaf:", "PLAIN"))
-	keep(Add(path, "new", "tanstaaf\n", ""))
-	keep(Add(path, "new", "tanstaaf", "SHA"))
-	keep(SetPassword(path, "none", "tanstaaf", "PLAIN"))
+	keep(Add(path, "new", "tanstaaf", "PLAIN", Options{}))
+	keep(Add(path, "new", "tanstaaf:", "PLAIN", Options{}))
+	keep(Add(path, "new", "tanstaaf\n", "", Options{}))
+	keep(Add(path, "new", "tanstaaf", "SHA", Options{}))
+	keep(SetPassword(path, "none", "tanstaaf", "PLAIN", Options{}))
 	keep(CheckStrength("tanstaaf", "tanstaaf"))
 	if !strings.Contains(log.String(), "everybody") || !strings.Contains(log.String(), "no colon") {
 		t.Errorf("not all was logged:\n%s", log.String())

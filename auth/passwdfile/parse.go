@@ -22,7 +22,9 @@ const (
 type table struct {
 	text   string
 	index  map[string]uint32 // by name: where the user's line begins in text
+	set    scheme.Set        // what schemes the lines may have
 	hashed []uint32          // the lines with a hash to run; unknown names borrow one of them
+	plain  int               // how many of them have a password that can be read
 }
 
 // An entry is what one line says.
@@ -43,8 +45,8 @@ type extra struct {
 // parse reads a users file's text. It returns all errors at once (errors.Join), each with path, line,
 // what is wrong and what would be right; none quotes the line, which may hold a password in the wrong
 // place. The table holds the lines that are right, even if others are wrong.
-func parse(path, text string) (*table, error) {
-	t := &table{text: text, index: make(map[string]uint32, strings.Count(text, "\n")+1)}
+func parse(path, text string, set scheme.Set) (*table, error) {
+	t := &table{text: text, set: set, index: make(map[string]uint32, strings.Count(text, "\n")+1)}
 	var errs []error
 	wrong := 0
 	number := 0
@@ -76,13 +78,16 @@ func (t *table) add(line string, offset int) error {
 	if first, found := t.index[e.name]; found {
 		return fmt.Errorf("the user of line %d again; one line a user would be right", 1+strings.Count(t.text[:first], "\n"))
 	}
-	h, err := scheme.Parse(e.secret)
+	h, err := t.set.Parse(e.secret)
 	if err != nil {
 		return err
 	}
 	t.index[e.name] = uint32(offset)
 	if !h.Locked() {
 		t.hashed = append(t.hashed, uint32(offset))
+		if h.Plain() {
+			t.plain++
+		}
 	}
 	return nil
 }

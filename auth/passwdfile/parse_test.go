@@ -9,6 +9,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
+
+	"dewey/auth/passwdfile/scheme"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -22,7 +24,7 @@ func TestParse(t *testing.T) {
 		"under@example.org:{PLAIN}x:::::\n" +
 		"with space:{PLAIN}x\n" +
 		"last:{PLAIN}y::::::nologin"
-	table, err := parse("users", text)
+	table, err := parse("users", text, scheme.Strong)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,7 +81,9 @@ func TestParseErrors(t *testing.T) {
 		{"long:{PLAIN}" + strings.Repeat("tanstaaf", 1024), "octets"},
 		{"good:{PLAIN}tanstaaf", "line 1 again"},
 		{"unknown:{tanstaaf}x", "unknown password scheme"},
-		{"weak:{MD5-CRYPT}tanstaaf", "too weak"},
+		{"weak:{MD5-CRYPT}tanstaaf", "too weak: {MD5-CRYPT}; users.weak_schemes = true"},
+		{"weak:$1$salt$OiZvjWTmJFjFgNfKL5OTp0", "too weak: {CRYPT}; users.weak_schemes = true"},
+		{"iterations:{SCRAM-SHA-1}999999999,tanstaaf,,", "too costly"},
 		{"bare:tanstaaf", "malformed"},
 		{"dear:{SHA512-CRYPT}$6$rounds=999999999$tanstaaf$x", "too costly"},
 		{"nets:{PLAIN}tanstaaf::::::allow_nets=tanstaaf", "allow_nets"},
@@ -94,7 +98,7 @@ func TestParseErrors(t *testing.T) {
 			n++
 		}
 	}
-	table, err := parse("users", text.String())
+	table, err := parse("users", text.String(), scheme.Strong)
 	if err == nil {
 		t.Fatal("no errors")
 	}
@@ -122,7 +126,7 @@ func TestParseErrors(t *testing.T) {
 }
 
 func TestErrorsAreBounded(t *testing.T) {
-	_, err := parse("users", strings.Repeat("wrong\n", 5000))
+	_, err := parse("users", strings.Repeat("wrong\n", 5000), scheme.Strong)
 	if messages := strings.Split(err.Error(), "\n"); len(messages) != maxErrors+1 || !strings.HasSuffix(messages[maxErrors], "4000 more errors") {
 		t.Errorf("%d messages, at last %q", len(messages), messages[len(messages)-1])
 	}
@@ -149,12 +153,15 @@ func FuzzParse(f *testing.F) {
 	for _, seed := range []string{
 		"", "\n", "#\n", "mrose:{PLAIN}tanstaaf\r\n", "a:b:c:d:e:/f:g:allow_nets=::1 nologin:h", "a:!:\na:*", "Ab:{PLAIN.HEX}00\n..:x",
 		"a:{ARGON2ID}$argon2id$v=19$m=8,t=1,p=1$/HgoYH/3VKuUad5sTE3+6Q$FMXMUiC64SakYG5lvWmn2aICHA9/H1vIip86deoyxuA",
-		"a:$6$rounds=1000$s$x\n", "a:{BLF-CRYPT}$2y$05$jdwwbv1sfCbIvGMvRUi.ve2njojkOPaP6YSo55EWTI.Nhai03hzt2",
+		"a:$6$rounds=1000$s$x\n", "a:$y$j75$z7ztFz2FayrKI79/jEwlL.$u5x/j193MQ09wbFaRGYr0AH/A/jh3kunjuhYRVRNkmC",
+		"a:{PBKDF2}$1$salt$5000$0123456789abcdef0123456789abcdef01234567\nb:{SSHA}x\nc:$1$salt$OiZvjWTmJFjFgNfKL5OTp0",
+		"a:{SCRAM-SHA-1}4096,H+aP2+Ox3X7kjeHyp/6dxQ==,nTueS5dTsCNvh607aImugXjNvXc=,FokZX8d4bv+SJoSMDocfAC4H4ic=\n",
+		"a:{BLF-CRYPT}$2y$05$jdwwbv1sfCbIvGMvRUi.ve2njojkOPaP6YSo55EWTI.Nhai03hzt2",
 	} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		table, err := parse("users", text)
+		table, err := parse("users", text, scheme.Strong)
 		for name, offset := range table.index {
 			if e := table.at(offset); e.name != name || badName(name) != "" {
 				t.Fatalf("%q is at the line of %q", name, e.name)
@@ -166,7 +173,7 @@ func FuzzParse(f *testing.F) {
 		if err != nil {
 			return
 		}
-		again, err := parse("users", strings.ReplaceAll(strings.ReplaceAll(text, "\r\n", "\n"), "\n", "\r\n"))
+		again, err := parse("users", strings.ReplaceAll(strings.ReplaceAll(text, "\r\n", "\n"), "\n", "\r\n"), scheme.Strong)
 		if err != nil || len(again.index) != len(table.index) || len(again.hashed) != len(table.hashed) {
 			t.Fatalf("with CRLF: %v", err)
 		}

@@ -117,7 +117,7 @@ func openUsers(c *config.Config, log *slog.Logger) (*passwdfile.File, error) {
 		}
 		log.Warn("no users yet; add one: dewey user add NAME", "file", name)
 	}
-	f, err := passwdfile.Open(name, passwdfile.Options{Logger: log})
+	f, err := passwdfile.Open(name, passwdfile.Options{Logger: log, Weak: c.Users.WeakSchemes})
 	if err != nil {
 		return nil, err //nolint:wrapcheck // names the file and the line of each error
 	}
@@ -166,6 +166,10 @@ func (d *daemon) warn(c *config.Config) {
 	if len(unserved) > 0 {
 		slices.Sort(unserved)
 		d.log.Warn("set, but without effect: this version serves neither TLS nor LMTP", "keys", strings.Join(unserved, " "))
+	}
+	if n := d.users.Plain(); n > 0 {
+		d.log.Warn("whoever can read the users file can read passwords in it: {PLAIN}, or one of its other names; only APOP and CRAM-MD5 need that; to change one: dewey user passwd NAME",
+			"users", n)
 	}
 	switch c.Login.Plaintext {
 	case config.PlaintextNever:

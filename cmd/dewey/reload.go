@@ -13,7 +13,7 @@ import (
 
 // restart lists the keys that a running server keeps: sessions hold locks where the mail is, and
 // users whose file was exchanged under them would be other people.
-var restart = []string{"data", "users.file", "maildir.path"}
+var restart = []string{"data", "users.file", "users.weak_schemes", "maildir.path"}
 
 // reload reads users and configuration again. What is wrong is logged, and what was right stays.
 func (d *daemon) reload() {

@@ -88,6 +88,57 @@ func TestServeTellsWhereAndWhatNot(t *testing.T) {
 	}
 }
 
+// Passwords that can be read in the users file are told of in one line at start, by their number. A
+// weak scheme is an error of its line, with the key that allows it; then it works.
+func TestServeTellsOfWeakSecrets(t *testing.T) {
+	data := t.TempDir()
+	const plain = "can read passwords"
+	p, _ := serve(t, data, "--set", "pop3.listen=127.0.0.1:0")
+	if p.saw(plain) {
+		t.Error("a warning without users")
+	}
+	p.signal(syscall.SIGTERM)
+	p.end()
+
+	addUser(t, data, "plainly")
+	addUser(t, data, "clearly")
+	f, err := os.OpenFile(filepath.Join(data, "users"), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteString("mrose:{SSHA.HEX}e32af3863a5fa9b77ad8ea91d76b20cb7b40ca0873616c74\n"); err != nil {
+		t.Fatal(err)
+	}
+	_ = f.Close()
+	p = start(t, "dewey", []string{"serve", "--set", "data=" + data, "--set", "pop3.listen=127.0.0.1:0"})
+	p.wait("users:3: password scheme too weak: {SSHA}; users.weak_schemes = true")
+	if code := p.end(); code != 1 {
+		t.Errorf("exit code %d", code)
+	}
+
+	p, address := serve(t, data, "--set", "pop3.listen=127.0.0.1:0", "--set", "users.weak_schemes=true")
+	if !p.saw("WARN", plain, "users=2") {
+		t.Error("the warning is missing")
+	}
+	c := dial(t, address)
+	c.login("mrose")
+	c.ok("QUIT")
+	p.signal(syscall.SIGTERM)
+	p.end()
+	n := 0
+	for _, line := range p.seen {
+		if strings.Contains(line, plain) {
+			n++
+		}
+		if strings.Contains(line, "tanstaaf") || strings.Contains(line, "plainly") || strings.Contains(line, "e32af386") {
+			t.Error(line)
+		}
+	}
+	if n != 1 {
+		t.Errorf("told %d times", n)
+	}
+}
+
 // SIGTERM lets a session end by itself; new connections are refused meanwhile.
 func TestServeEndsGracefully(t *testing.T) {
 	data := t.TempDir()

@@ -19,7 +19,10 @@ func (a *app) userCommand() *cobra.Command {
 		Use:   "user",
 		Short: "Add, list, change and remove users",
 		Long: "Add, list, change and remove the users of users.file. A running server sees a change by itself.\n\n" +
-			"A password is asked for at the terminal. If standard input is no terminal, its first line is the password.",
+			"A password is asked for at the terminal. If standard input is no terminal, its first line is the password.\n\n" +
+			"A scheme decides what a password is good for. Each does for PASS and for SASL's PLAIN and LOGIN. scram-sha-256 and\n" +
+			"scram-sha-1 hold what the mechanism of that name needs too. APOP and CRAM-MD5 need the password itself: plain,\n" +
+			"which whoever can read the file can read.",
 		Args: onlyCommands,
 		RunE: help,
 	}
@@ -34,8 +37,10 @@ type passwordFlags struct {
 }
 
 func (f *passwordFlags) register(cmd *cobra.Command) {
+	strong, weak := passwdfile.Schemes()
 	cmd.Flags().StringVar(&f.scheme, "scheme", strings.ToLower(passwdfile.DefaultScheme),
-		"how the password is kept: "+strings.ToLower(strings.Join(passwdfile.Schemes(), ", ")))
+		"how the password is kept: "+strings.ToLower(strings.Join(strong, ", "))+
+			";\nif users.weak_schemes = true, also: "+strings.ToLower(strings.Join(weak, ", ")))
 	cmd.Flags().BoolVar(&f.weak, "weak", false, "take a password that is easy to guess")
 }
 
@@ -71,14 +76,14 @@ func (a *app) userAdd() *cobra.Command {
 				return err
 			}
 			// A name that is taken is told before the password is asked for; Add decides.
-			if users, err := passwdfile.List(c.UsersFile()); err == nil && has(users, user) {
+			if users, err := passwdfile.List(c.UsersFile(), usersOptions(c)); err == nil && has(users, user) {
 				return fmt.Errorf("%w: %q in %s", passwdfile.ErrUserExists, user, c.UsersFile())
 			}
 			password, err := a.password(f, user)
 			if err != nil {
 				return err
 			}
-			if err := passwdfile.Add(c.UsersFile(), user, password, f.scheme); err != nil {
+			if err := passwdfile.Add(c.UsersFile(), user, password, f.scheme, usersOptions(c)); err != nil {
 				return err
 			}
 			if byHome {
@@ -103,14 +108,14 @@ func (a *app) userPasswd() *cobra.Command {
 				return err
 			}
 			user := args[0]
-			if users, err := passwdfile.List(c.UsersFile()); err == nil && !has(users, user) {
+			if users, err := passwdfile.List(c.UsersFile(), usersOptions(c)); err == nil && !has(users, user) {
 				return fmt.Errorf("%w: %q in %s", passwdfile.ErrNoUser, user, c.UsersFile())
 			}
 			password, err := a.password(f, user)
 			if err != nil {
 				return err
 			}
-			if err := passwdfile.SetPassword(c.UsersFile(), user, password, f.scheme); err != nil {
+			if err := passwdfile.SetPassword(c.UsersFile(), user, password, f.scheme, usersOptions(c)); err != nil {
 				return err
 			}
 			return a.say("changed the password of %s in %s", user, c.UsersFile())
@@ -130,7 +135,7 @@ func (a *app) userRemove() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := passwdfile.Remove(c.UsersFile(), args[0]); err != nil {
+			if err := passwdfile.Remove(c.UsersFile(), args[0], usersOptions(c)); err != nil {
 				return err
 			}
 			return a.say("removed %s from %s", args[0], c.UsersFile())
@@ -149,7 +154,7 @@ func (a *app) userList() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			users, faults := passwdfile.List(c.UsersFile()) // the right lines, even if some are wrong
+			users, faults := passwdfile.List(c.UsersFile(), usersOptions(c)) // the right lines, even if some are wrong
 			show := a.listTable
 			if asJSON {
 				show = a.listJSON
@@ -187,6 +192,10 @@ func (a *app) listJSON(_ *config.Config, users []passwdfile.User) error {
 	e := json.NewEncoder(a.out)
 	e.SetIndent("", "  ")
 	return e.Encode(rows)
+}
+
+func usersOptions(c *config.Config) passwdfile.Options {
+	return passwdfile.Options{Weak: c.Users.WeakSchemes}
 }
 
 // oneName wants exactly the user's name, and says so in words.

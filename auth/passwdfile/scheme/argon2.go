@@ -110,7 +110,7 @@ func argon2String(variant string, t uint32, salt, key []byte) string {
 // Decoy returns a hash of the default scheme and cost that no known password fits, to be run where
 // there is no user whose hash could be.
 func Decoy() Hash {
-	h, err := Parse("{ARGON2ID}" + argon2String("argon2id", 2, random(argon2Salt), random(argon2Key)))
+	h, err := Strong.Parse("{ARGON2ID}" + argon2String("argon2id", 2, random(argon2Salt), random(argon2Key)))
 	if err != nil {
 		panic("scheme: the default is out of bounds: " + err.Error())
 	}

@@ -33,7 +33,7 @@ const cryptAlphabet = "./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrs
 
 // parseCrypt tells the hashes of crypt(5) apart by their prefix.
 func parseCrypt(value string) (Hash, error) {
-	const right = "$2y$, $5$ or $6$ would be right"
+	const right = "$y$, $2y$, $5$ or $6$ would be right"
 	switch {
 	case strings.HasPrefix(value, "$2"):
 		return parseBcrypt(value)
@@ -41,13 +41,16 @@ func parseCrypt(value string) (Hash, error) {
 		return parseSHA256Crypt(value)
 	case strings.HasPrefix(value, "$6$"):
 		return parseSHA512Crypt(value)
+	case strings.HasPrefix(value, "$y$"):
+		return parseYescrypt(value)
+	case strings.HasPrefix(value, "$1$"):
+		return parseMD5Crypt(value)
 	case strings.HasPrefix(value, "$argon2"):
 		return Hash{}, fmt.Errorf("%w: an Argon2 hash is no {CRYPT}; {ARGON2ID} before it would be right", ErrForm)
-	case strings.HasPrefix(value, "$y$"), strings.HasPrefix(value, "$gy$"), strings.HasPrefix(value, "$7$"):
-		return Hash{}, fmt.Errorf("%w: yescrypt and scrypt are not supported yet; %s", ErrUnknown, right)
-	case strings.HasPrefix(value, "$1$"), strings.HasPrefix(value, "$md5"), strings.HasPrefix(value, "$sha1$"),
-		len(value) == 13 && inAlphabet(value):
-		return Hash{}, fmt.Errorf("%w: DES, MD5 or SHA-1; %s", ErrWeak, right)
+	case strings.HasPrefix(value, "$gy$"), strings.HasPrefix(value, "$7$"):
+		return Hash{}, fmt.Errorf("%w: gost-yescrypt and scrypt are not supported; %s", ErrUnknown, right)
+	case strings.HasPrefix(value, "$md5"), strings.HasPrefix(value, "$sha1$"), len(value) == 13 && inAlphabet(value):
+		return Hash{}, fmt.Errorf("%w: DES, SHA-1 and Sun's MD5 are not supported; %s", ErrUnknown, right)
 	}
 	return Hash{}, fmt.Errorf("%w: no hash of crypt(3); %s, or {SCHEME} before it", ErrForm, right)
 }
@@ -150,12 +153,18 @@ func makeSHA512Crypt(password string) (string, error) {
 }
 
 func makeSHACrypt(prefix string, digest func() hash.Hash, password string) string {
-	salt := random(maxSHASalt)
-	for i := range salt { // 64 digits: each stays equally likely
-		salt[i] = cryptAlphabet[salt[i]%64]
-	}
+	salt := randomDigits(maxSHASalt)
 	key := crypt.KeySHACrypt(digest, []byte(password), salt, shaRounds)
 	return fmt.Sprintf("%srounds=%d$%s$%s", prefix, shaRounds, salt, key)
+}
+
+// randomDigits returns n digits of crypt(3).
+func randomDigits(n int) []byte {
+	digits := random(n)
+	for i := range digits { // 64 digits: each stays equally likely
+		digits[i] = cryptAlphabet[digits[i]%64]
+	}
+	return digits
 }
 
 func digit(c byte) bool { return '0' <= c && c <= '9' }

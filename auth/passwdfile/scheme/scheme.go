@@ -4,7 +4,9 @@
 // bounds of this package is an error of Parse and never runs (trap 46). The scheme's name decides
 // first, so that {PLAIN}$6$... is a password that begins with a dollar sign.
 //
-// The hash functions are those of go-crypt/x. The decoders of go-crypt/crypt above them are not used:
+// Which schemes a program takes is a [Set].
+//
+// The hash functions that Go does not have are those of go-crypt/x. The decoders of go-crypt/crypt above them are not used:
 // they keep the parameters to themselves, so nothing could be bounded, and they run what crypt(3)
 // refuses (rounds=0, salts of any length, $2x$ as $2b$, m=0 as 32 MiB).
 //
@@ -12,8 +14,10 @@
 package scheme
 
 import (
-	"encoding/base64"
-	"encoding/hex"
+	"crypto/md5"  //nolint:gosec // as weak as what All takes
+	"crypto/sha1" //nolint:gosec // the same
+	"crypto/sha256"
+	"crypto/sha512"
 	"errors"
 	"fmt"
 	"strings"
@@ -42,8 +46,13 @@ type Hash struct {
 	Memory  int64  // octets that one run takes, if it is worth counting
 	Threads int    // processors that one run takes; 0 if a run takes next to no time
 
+	plain  bool
+	weak   bool // though its scheme has others that are not
 	verify func(password string) bool
 }
+
+// Plain says that the password can be read from the field.
+func (h Hash) Plain() bool { return h.plain }
 
 // Locked says that no password fits: the field is empty, or starts with ! or *, as usermod -L writes.
 func (h Hash) Locked() bool { return h.verify == nil }
@@ -59,16 +68,31 @@ func (h Hash) Verify(password string) bool {
 	return h.verify(password[:min(len(password), MaxPassword)]) && sane
 }
 
+// A Set is which schemes are taken. The zero Set is Strong.
+type Set int
+
+// The two sets. In that of Strong, who steals the users file has to run a slow hash for each guess
+// and each user, or finds what is said openly to be no hash: PLAIN. All has the weak schemes too:
+// those without a salt, for which one table of guesses serves all users, and those that run a fast
+// digest once or, MD5-CRYPT, a thousand times: a graphics card tries 10^7 to 10^11 a second.
+const (
+	Strong Set = iota
+	All
+)
+
 // A kind is one row of what this package knows. Parse and make see the value without {SCHEME} and
 // with its encoding undone.
 type kind struct {
 	name  string
 	parse func(value string) (Hash, error)
 	make  func(password string) (string, error)
-	plain bool // no mark locks it: each value but the empty one is a password
+	plain bool   // no mark locks it: each value but the empty one is a password
+	weak  bool   // only in All
+	code  coding // how octets are written if the name does not say it; empty: the value is text
+	size  int    // with code: of how many octets it is; 0: of any number
 }
 
-// kinds lists the schemes, the default first; the order is that of Names.
+// kinds lists the schemes, the default first, the weak ones last; the order is that of Names.
 var kinds = []kind{
 	{name: "ARGON2ID", parse: parseArgon2, make: makeArgon2ID},
 	{name: "ARGON2I", parse: parseArgon2, make: makeArgon2I},
@@ -76,29 +100,48 @@ var kinds = []kind{
 	{name: "SHA512-CRYPT", parse: parseSHA512Crypt, make: makeSHA512Crypt},
 	{name: "SHA256-CRYPT", parse: parseSHA256Crypt, make: makeSHA256Crypt},
 	{name: "CRYPT", parse: parseCrypt, make: makeBcrypt},
+	{name: "PBKDF2", parse: parsePBKDF2, make: makePBKDF2},
+	{name: "SCRAM-SHA-256", parse: scramSHA256.parse, make: scramSHA256.make},
+	{name: "SCRAM-SHA-1", parse: scramSHA1.parse, make: scramSHA1.make},
 	{name: "PLAIN", parse: parsePlain, make: makePlain, plain: true},
 	{name: "CLEARTEXT", parse: parsePlain, make: makePlain, plain: true},
 	{name: "CLEAR", parse: parsePlain, make: makePlain, plain: true},
+
+	{name: "SSHA512", parse: salted(sha512.New), make: makeSalted(sha512.New), weak: true, code: "B64"},
+	{name: "SSHA256", parse: salted(sha256.New), make: makeSalted(sha256.New), weak: true, code: "B64"},
+	{name: "SSHA", parse: salted(sha1.New), make: makeSalted(sha1.New), weak: true, code: "B64"},
+	{name: "SMD5", parse: salted(md5.New), make: makeSalted(md5.New), weak: true, code: "B64"},
+	{name: "SHA512", parse: bare(sha512.New), make: makeBare(sha512.New), weak: true, code: "B64", size: sha512.Size},
+	{name: "SHA256", parse: bare(sha256.New), make: makeBare(sha256.New), weak: true, code: "B64", size: sha256.Size},
+	{name: "SHA1", parse: bare(sha1.New), make: makeBare(sha1.New), weak: true, code: "B64", size: sha1.Size},
+	{name: "SHA", parse: bare(sha1.New), make: makeBare(sha1.New), weak: true, code: "B64", size: sha1.Size},
+	{name: "LDAP-MD5", parse: bare(md5.New), make: makeBare(md5.New), weak: true, code: "B64", size: md5.Size},
+	{name: "PLAIN-MD5", parse: bare(md5.New), make: makeBare(md5.New), weak: true, code: "HEX", size: md5.Size},
+	{name: "MD5-CRYPT", parse: parseMD5Crypt, make: makeMD5Crypt, weak: true},
+	{name: "MD5", parse: parseMD5, make: makeMD5Crypt, weak: true},
+	{name: "CRAM-MD5", parse: parseCRAM, make: makeCRAM, weak: true, code: "HEX", size: cramSize},
+	{name: "HMAC-MD5", parse: parseCRAM, make: makeCRAM, weak: true, code: "HEX", size: cramSize},
 }
 
-// Schemes of Dovecot that this package knows of and does not take, so that an error can name them.
-const (
-	weak    = " DES-CRYPT MD5-CRYPT MD5 SMD5 LDAP-MD5 PLAIN-MD4 PLAIN-MD5 PLAIN-TRUNC SHA SHA1 SSHA SHA256 SSHA256 SHA512 SSHA512 HMAC-MD5 CRAM-MD5 DIGEST-MD5 LANMAN NTLM RPA OTP SKEY "
-	missing = " PBKDF2 SCRAM-SHA-1 SCRAM-SHA-256 "
-)
+// never lists schemes of Dovecot that are in no set, so that an error can name them. DIGEST-MD5 holds
+// the user's name and realm and is of use to no mechanism that is left (RFC 6331); DES-CRYPT, LANMAN
+// and PLAIN-TRUNC take passwords that are wrong from some octet on; the others nobody was seen to have.
+const never = " DES-CRYPT DIGEST-MD5 LANMAN NTLM OTP PLAIN-MD4 PLAIN-TRUNC RPA SKEY "
 
-// Names returns the schemes that Parse and Make take. PLAIN and its aliases come last.
-func Names() []string {
-	names := make([]string, len(kinds))
-	for i, k := range kinds {
-		names[i] = k.name
+// Names returns the schemes of the set. PLAIN and its aliases come last but for the weak ones.
+func (s Set) Names() []string {
+	var names []string
+	for _, k := range kinds {
+		if s == All || !k.weak {
+			names = append(names, k.name)
+		}
 	}
 	return names
 }
 
 // Parse reads a password field. Without {SCHEME} it is {CRYPT}, as in Dovecot's passwd-file. Nothing
 // is run. Errors: ErrUnknown, ErrWeak, ErrForm, ErrCost, each with what would be right.
-func Parse(field string) (Hash, error) {
+func (s Set) Parse(field string) (Hash, error) {
 	name, value := "CRYPT", field
 	if strings.HasPrefix(field, "{") {
 		var closed bool
@@ -106,23 +149,47 @@ func Parse(field string) (Hash, error) {
 			return Hash{}, fmt.Errorf("%w: { without }; {SCHEME}hash would be right", ErrForm)
 		}
 	}
-	k, coding, err := find(name)
+	k, code, err := s.find(name)
 	if err != nil {
 		return Hash{}, err
 	}
-	if value, err = coding.decode(value); err != nil {
-		return Hash{}, err
-	}
-	full := k.name + coding.suffix()
-	if value == "" || !k.plain && (value[0] == '!' || value[0] == '*') {
+	full := k.name + code.suffix()
+	if locks(value) && !k.plain { // no encoding has such a digit
 		return Hash{Scheme: full}, nil
+	}
+	if code == "" && k.code != "" { // as Dovecot tells them apart
+		switch code = k.code; {
+		case k.size > 0 && len(value) == 2*k.size:
+			code = "HEX"
+		case k.size > 0:
+			code = "B64"
+		}
+	}
+	if value, err = code.decode(value); err != nil {
+		return Hash{}, fmt.Errorf("{%s}: %w", full, err)
+	}
+	if value == "" || k.code == "" && !k.plain && locks(value) {
+		return Hash{Scheme: full}, nil
+	}
+	if k.size > 0 && len(value) != k.size {
+		return Hash{}, fmt.Errorf("{%s}: %w: %d octets; %d would be right", full, ErrForm, len(value), k.size)
 	}
 	h, err := k.parse(value)
 	if err != nil {
 		return Hash{}, fmt.Errorf("{%s}: %w", full, err)
 	}
-	h.Scheme = full
+	if h.weak && s != All {
+		return Hash{}, tooWeak(full)
+	}
+	h.Scheme, h.plain = full, k.plain
 	return h, nil
+}
+
+// locks says that a value starts with a mark that no hash has.
+func locks(value string) bool { return value != "" && (value[0] == '!' || value[0] == '*') }
+
+func tooWeak(name string) error {
+	return fmt.Errorf("%w: {%s}; users.weak_schemes = true, or better {%s}, would be right", ErrWeak, name, Default)
 }
 
 // Make hashes a password with a fresh salt and returns the field to store, {SCHEME}value. The name
@@ -130,8 +197,8 @@ func Parse(field string) (Hash, error) {
 //
 // ErrUnknown or ErrWeak if there is no such scheme; ErrPassword for a password that is empty, over
 // MaxPassword, holds CR, LF or NUL, or does not fit the scheme.
-func Make(name, password string) (string, error) {
-	k, coding, err := find(name)
+func (s Set) Make(name, password string) (string, error) {
+	k, code, err := s.find(name)
 	if err != nil {
 		return "", err
 	}
@@ -142,72 +209,39 @@ func Make(name, password string) (string, error) {
 		return "", fmt.Errorf("%w: it is longer than %d octets", ErrPassword, MaxPassword)
 	case strings.ContainsAny(password, "\r\n\x00"):
 		return "", fmt.Errorf("%w: it holds a line end or a NUL, which no client can send", ErrPassword)
-	case k.plain && coding == "" && strings.ContainsFunc(password, func(r rune) bool { return r == ':' || r < ' ' || r == 0x7f }):
+	case k.plain && code == "" && strings.ContainsFunc(password, func(r rune) bool { return r == ':' || r < ' ' || r == 0x7f }):
 		return "", fmt.Errorf("%w as {%s}: it holds a colon or a control octet; {%s.B64} or a hash would do", ErrPassword, k.name, k.name)
 	}
 	value, err := k.make(password)
 	if err != nil {
 		return "", err
 	}
-	return "{" + k.name + coding.suffix() + "}" + coding.encode(value), nil
+	full := k.name + code.suffix()
+	if code == "" {
+		code = k.code
+	}
+	return "{" + full + "}" + code.encode(value), nil
 }
 
-// find returns the scheme of a name, without regard to case, and its encoding.
-func find(name string) (kind, encoding, error) {
+// find returns the scheme of a name, without regard to case, and the encoding that it names.
+func (s Set) find(name string) (kind, coding, error) {
 	name, suffix, dot := strings.Cut(strings.ToUpper(name), ".")
-	coding := encoding(suffix)
-	if dot && coding != "B64" && coding != "BASE64" && coding != "HEX" {
-		return kind{}, "", fmt.Errorf("%w: its encoding is none of .B64, .BASE64, .HEX", ErrUnknown)
+	code := coding(suffix)
+	if dot && code != "B64" && code != "BASE64" && code != "HEX" {
+		return kind{}, "", fmt.Errorf("%w: another encoding than those there are; .B64, .BASE64 or .HEX would be right", ErrUnknown)
 	}
 	for _, k := range kinds {
-		if k.name == name {
-			return k, coding, nil
+		if k.name != name {
+			continue
 		}
+		if k.weak && s != All {
+			return kind{}, "", tooWeak(name)
+		}
+		return k, code, nil
 	}
-	right := "one of " + strings.Join(Names(), ", ") + " would be right"
-	switch {
-	case name != "" && !strings.Contains(name, " ") && strings.Contains(weak, " "+name+" "):
-		return kind{}, "", fmt.Errorf("%w: {%s}; %s", ErrWeak, name, right)
-	case name != "" && !strings.Contains(name, " ") && strings.Contains(missing, " "+name+" "):
-		return kind{}, "", fmt.Errorf("%w: {%s} is not supported yet; %s", ErrUnknown, name, right)
+	right := "one of " + strings.Join(s.Names(), ", ") + " would be right"
+	if name != "" && !strings.Contains(name, " ") && strings.Contains(never, " "+name+" ") {
+		return kind{}, "", fmt.Errorf("%w: {%s} is not supported; %s", ErrUnknown, name, right)
 	}
 	return kind{}, "", fmt.Errorf("%w; %s", ErrUnknown, right)
-}
-
-// An encoding is how the value is written, if not as it is: B64, BASE64, HEX.
-type encoding string
-
-func (e encoding) suffix() string {
-	if e == "" {
-		return ""
-	}
-	return "." + string(e)
-}
-
-func (e encoding) encode(value string) string {
-	switch e {
-	case "":
-		return value
-	case "HEX":
-		return hex.EncodeToString([]byte(value))
-	default:
-		return base64.StdEncoding.EncodeToString([]byte(value))
-	}
-}
-
-func (e encoding) decode(value string) (string, error) {
-	var octets []byte
-	var err error
-	switch e {
-	case "":
-		return value, nil
-	case "HEX":
-		octets, err = hex.DecodeString(value)
-	default:
-		octets, err = base64.StdEncoding.Strict().DecodeString(value)
-	}
-	if err != nil { // not wrapped: it may quote the value
-		return "", fmt.Errorf("%w: the value is no %s; padded base64 or pairs of hex digits would be right", ErrForm, string(e))
-	}
-	return string(octets), nil
 }
