@@ -45,6 +45,9 @@ func Add(path, user, password, scheme string, opts Options) error {
 	if what := badName(user); what != "" {
 		return fmt.Errorf("%w: %s", ErrBadName, what)
 	}
+	if strings.Contains(user, " ") {
+		return fmt.Errorf("%w: a user name with a space, which POP3's USER can't carry; one without would be right", ErrBadName)
+	}
 	secret, err := hash(password, scheme, opts.set())
 	if err != nil {
 		return err

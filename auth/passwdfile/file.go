@@ -67,7 +67,7 @@ type File struct {
 
 // state is what was found at the last look at the file. It is never changed.
 type state struct {
-	table *table // of the last version without errors
+	table *table // of the last version that could be read
 	seen  stamp  // of the version last looked at, with errors or not
 	sum   [sha256.Size]byte
 	read  bool  // some version was read: the file existed
@@ -77,6 +77,7 @@ type state struct {
 
 var (
 	errRejected = fmt.Errorf("passwdfile: %w", auth.ErrRejected)
+	errFaulty   = errors.New("the user's line has an error, which was logged when the file was read")
 	errVanished = errors.New("the users file has vanished; to put it back, even empty, would be right")
 )
 
@@ -112,13 +113,17 @@ func Open(path string, opts Options) (*File, error) {
 // unknown names take as long as known ones (trap 42). At most GOMAXPROCS hashes run at once, fewer if
 // they are large; a try waits for its turn until ctx ends.
 //
-// An error that does not wrap auth.ErrRejected means that it could not tell: ctx ended, or the file
-// existed once and has vanished. If the file changes into one with errors, or one that cannot be
-// read, the last good version holds and the errors are logged.
+// An error that does not wrap auth.ErrRejected means that it could not tell: ctx ended, the file existed
+// once and has vanished, or the line of this user has an error. If the file changes into one with errors
+// they are logged, and the other lines count: who was removed is out. If it cannot be read, the last
+// version that could be holds.
 func (f *File) CheckPassword(ctx context.Context, a auth.Attempt) (auth.Identity, error) {
 	st, err := f.current(ctx)
 	if err != nil {
 		return auth.Identity{}, fmt.Errorf("passwdfile: %w", err)
+	}
+	if st.table.faulty[a.User] || st.table.faulty[lower(a.User)] {
+		return auth.Identity{}, fmt.Errorf("passwdfile: %w", errFaulty)
 	}
 	stranger := f.stranger(st.table, a.User) // also if the name is known: it takes time
 	e, known := st.table.lookup(a.User)
@@ -180,7 +185,7 @@ func (f *File) verify(ctx context.Context, h scheme.Hash, password string) (bool
 }
 
 // Reload reads the file now, changed or not. It returns the errors of the file, all at once, or why
-// it could not be read; the last good version then holds.
+// it could not be read; see CheckPassword for what holds then.
 func (f *File) Reload() error {
 	f.reading <- struct{}{}
 	defer func() { <-f.reading }()
@@ -247,11 +252,8 @@ func (f *File) read() *state {
 			next.err = old.err
 			break
 		}
-		var t *table
-		if t, next.err = parse(f.path, text, f.set); next.err == nil {
-			next.table = t
-			f.log.Info("users file read", "path", f.path, "users", len(t.index))
-		}
+		next.table, next.err = parse(f.path, text, f.set)
+		f.log.Info("users file read", "path", f.path, "users", len(next.table.index), "lines_with_errors", next.err != nil)
 		if seen.mode&0o004 != 0 {
 			f.log.Warn("users file can be read by everybody; mode 0600 would be right", "path", f.path)
 		}

@@ -280,13 +280,23 @@ func TestVanishedCannotTell(t *testing.T) {
 	expect(t, f, "mrose", "wrong", "rejected")
 }
 
-func TestErrorsLeaveTheLastGoodVersion(t *testing.T) {
+// A file that gets errors is no reason to let in who was removed, nor to turn the others away: the lines
+// without errors count, and of a user whose line has one nothing can be told.
+func TestErrorsOfOthersCostNothing(t *testing.T) {
 	var log bytes.Buffer
-	path := users(t, "mrose:{PLAIN}tanstaaf\n")
+	path := users(t, "mrose:{PLAIN}tanstaaf\nremoved:{PLAIN}x\nbad:{PLAIN}x\ndouble:{PLAIN}x\n")
 	f := open(t, path, &log)
+	expect(t, f, "removed", "x", "removed ")
+	write(t, path, "mrose:{PLAIN}changed\nwrong\n.dot:{PLAIN}x\nbad:{NOPE}x\ndouble:{PLAIN}x\ndouble:{PLAIN}y\n")
+	expect(t, f, "removed", "x", "rejected")
+	expect(t, f, "mrose", "tanstaaf", "rejected")
+	for _, name := range []string{"bad", "Bad", "double"} {
+		expect(t, f, name, "x", "fault")
+	}
 	write(t, path, "mrose:{PLAIN}changed\nwrong\n.dot:{PLAIN}x\n")
+	log.Reset()
 	for range 3 {
-		expect(t, f, "mrose", "tanstaaf", "mrose ")
+		expect(t, f, "mrose", "changed", "mrose ")
 	}
 	for _, line := range []string{path + ":2: no colon", path + ":3: a user name that starts with a dot"} {
 		if n := strings.Count(log.String(), line); n != 1 {
@@ -297,7 +307,7 @@ func TestErrorsLeaveTheLastGoodVersion(t *testing.T) {
 		t.Errorf("Reload: %v", err)
 	}
 	write(t, path, "mrose:{PLAIN}again\nwrong\n.dot:{PLAIN}x\n")
-	expect(t, f, "mrose", "tanstaaf", "mrose ")
+	expect(t, f, "mrose", "again", "mrose ")
 	if n := strings.Count(log.String(), "no colon"); n != 2 {
 		t.Errorf("two versions, logged %d times", n)
 	}

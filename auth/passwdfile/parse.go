@@ -25,6 +25,7 @@ type table struct {
 	set    scheme.Set        // what schemes the lines may have
 	hashed []uint32          // the lines with a hash to run; unknown names borrow one of them
 	plain  int               // how many of them have a password that can be read
+	faulty map[string]bool   // names that stand on lines with errors
 }
 
 // An entry is what one line says.
@@ -54,6 +55,7 @@ func parse(path, text string, set scheme.Set) (*table, error) {
 		number++
 		line, next := lineAt(text, offset)
 		if err := t.add(line, offset); err != nil {
+			t.fault(line)
 			if wrong++; wrong <= maxErrors {
 				errs = append(errs, fmt.Errorf("%s:%d: %w", path, number, err))
 			}
@@ -90,6 +92,18 @@ func (t *table) add(line string, offset int) error {
 		}
 	}
 	return nil
+}
+
+// fault notes whose line has an error, if that can be told.
+func (t *table) fault(line string) {
+	name, _, found := strings.Cut(line, ":")
+	if !found || badName(name) != "" {
+		return
+	}
+	if t.faulty == nil {
+		t.faulty = make(map[string]bool)
+	}
+	t.faulty[name] = true
 }
 
 // at returns the entry of a line that add took in.

@@ -15,13 +15,14 @@ import (
 // users whose file was exchanged under them would be other people.
 var restart = []string{"data", "users.file", "users.weak_schemes", "maildir.path"}
 
-// reload reads users and configuration again. What is wrong is logged, and what was right stays.
+// reload reads users and configuration again. What is wrong is logged. Of the users the lines without
+// errors count, a configuration counts as a whole or not at all.
 func (d *daemon) reload() {
 	d.manager.reloading()
 	defer func() { d.manager.ready(d.status()) }()
 	d.log.Info("reloading")
 	if err := d.users.Reload(); err != nil {
-		d.logLines("users stay as they were", err)
+		d.logLines("users file has errors", err)
 	}
 	c, err := d.load()
 	if err != nil {

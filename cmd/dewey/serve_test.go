@@ -268,7 +268,7 @@ func TestServeReloads(t *testing.T) {
 	}
 	_ = f.Close()
 	p.signal(syscall.SIGHUP)
-	p.wait("users stay as they were", "users:2: ")
+	p.wait("users file has errors", "users:2: ")
 	again = dial(t, fresh)
 	again.login("mrose")
 	again.ok("QUIT")

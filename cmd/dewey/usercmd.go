@@ -12,6 +12,7 @@ import (
 	"dewey/auth/passwdfile"
 	"dewey/config"
 	"dewey/maildrop"
+	"dewey/pop3"
 )
 
 func (a *app) userCommand() *cobra.Command {
@@ -49,6 +50,13 @@ func (a *app) password(f passwordFlags, user string) (string, error) {
 	password, err := readPassword(a.in, a.err, user)
 	if err != nil {
 		return "", err
+	}
+	// PASS, a space and CRLF take the rest of a command line. RFC 2449 section 4.
+	if most := pop3.MaxCommand - len("PASS \r\n"); len(password) > most {
+		return "", fmt.Errorf("a password of %d octets; POP3's PASS carries at most %d", len(password), most)
+	}
+	if strings.ContainsFunc(password, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+		return "", errors.New("a password with a control octet, a tab perhaps, which POP3's PASS can't carry; choose another")
 	}
 	if f.weak {
 		return password, nil
