@@ -43,6 +43,7 @@ type Server struct {
 	closed    bool // by Close: no session may begin UPDATE
 	listeners map[net.Listener]struct{}
 	sessions  map[*session]struct{}
+	updating  int           // sessions that have begun UPDATE
 	ended     chan struct{} // closed, and made anew, when a session has ended while closing
 }
 
@@ -148,6 +149,9 @@ func (srv *Server) serve(base context.Context, c net.Conn) {
 		srv.mu.Lock()
 		defer srv.mu.Unlock()
 		delete(srv.sessions, s)
+		if s.updating {
+			srv.updating--
+		}
 		if srv.closing {
 			close(srv.ended)
 			srv.ended = make(chan struct{})
@@ -160,8 +164,12 @@ func (srv *Server) serve(base context.Context, c net.Conn) {
 func (srv *Server) beginUpdate(s *session) bool {
 	srv.mu.Lock()
 	defer srv.mu.Unlock()
-	s.updating = !srv.closed
-	return s.updating
+	if srv.closed {
+		return false
+	}
+	s.updating = true
+	srv.updating++
+	return true
 }
 
 func (srv *Server) track(l net.Listener) bool {
@@ -216,16 +224,14 @@ func (srv *Server) stop(pick func(*session) bool) {
 	}
 }
 
-// wait waits until no session is left that pick chooses, or until ctx ends.
-func (srv *Server) wait(ctx context.Context, pick func(*session) bool) error {
+// wait waits until no session is left of those that count counts, or until ctx ends. srv.mu guards what
+// count looks at.
+func (srv *Server) wait(ctx context.Context, count func() int) error {
 	for {
 		srv.mu.Lock()
-		left, ended := false, srv.ended
-		for s := range srv.sessions {
-			left = left || pick(s)
-		}
+		left, ended := count(), srv.ended
 		srv.mu.Unlock()
-		if !left {
+		if left == 0 {
 			return nil
 		}
 		select {
@@ -241,7 +247,7 @@ func (srv *Server) wait(ctx context.Context, pick func(*session) bool) error {
 // and Close ends the rest.
 func (srv *Server) Shutdown(ctx context.Context) error {
 	srv.stop(func(s *session) bool { return !s.loggedIn.Load() })
-	return srv.wait(ctx, func(*session) bool { return true })
+	return srv.wait(ctx, func() int { return len(srv.sessions) })
 }
 
 // Close stops accepting connections and closes all that there are. Nothing is removed for a session
@@ -251,5 +257,5 @@ func (srv *Server) Close() error {
 	srv.closed = true
 	srv.mu.Unlock()
 	srv.stop(func(s *session) bool { return !s.updating })
-	return srv.wait(context.Background(), func(s *session) bool { return s.updating })
+	return srv.wait(context.Background(), func() int { return srv.updating })
 }

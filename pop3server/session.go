@@ -188,7 +188,8 @@ func (s *session) run() error {
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			return ErrIdle
 		case err != nil && !errors.Is(err, popwire.ErrLongLine):
-			return errors.Join(err, s.out.Flush()) // of a client that has said all that it has to say
+			_ = s.out.Flush() // to a client that has only said all that it has to say
+			return err
 		}
 		if err := s.respond(s.dispatch(line, err)); err != nil {
 			return err
