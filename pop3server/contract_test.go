@@ -289,6 +289,28 @@ func TestCloseIsNotHeld(t *testing.T) {
 	})
 }
 
+// Close waits for what UPDATE removes, but not for a client that takes no reply.
+func TestCloseDoesNotWaitForReplies(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		mail := newShelf(sized(120))
+		b := newBench(t, mail, nil)
+		v := b.visit(t, "127.0.0.1")
+		v.login(t, "+OK 1 message (120 octets)")
+		v.ask(t, "DELE 1", "+OK message 1 deleted")
+		_, _ = io.WriteString(v, "QUIT\r\n") // and reads nothing
+		synctest.Wait()
+		start := time.Now()
+		_ = b.srv.Close()
+		if d := time.Since(start); d > 2*time.Second {
+			t.Errorf("Close took %v", d)
+		}
+		if mail.gone() != "uid1" {
+			t.Errorf("removed %q", mail.gone())
+		}
+		b.end()
+	})
+}
+
 // Shutdown with nobody connected succeeds even if its context has ended.
 func TestShutdownOfNobody(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())

@@ -44,6 +44,7 @@ type Server struct {
 	listeners map[net.Listener]struct{}
 	sessions  map[*session]struct{}
 	updating  int           // sessions that have begun UPDATE
+	replying  int           // sessions that are done with it and send what is left
 	ended     chan struct{} // closed, and made anew, when a session has ended while closing
 }
 
@@ -152,6 +153,9 @@ func (srv *Server) serve(base context.Context, c net.Conn) {
 		if s.updating {
 			srv.updating--
 		}
+		if s.replying {
+			srv.replying--
+		}
 		if srv.closing {
 			close(srv.ended)
 			srv.ended = make(chan struct{})
@@ -170,6 +174,19 @@ func (srv *Server) beginUpdate(s *session) bool {
 	s.updating = true
 	srv.updating++
 	return true
+}
+
+// endUpdate says that all is removed that will be, and the maildrop released; the reply is yet to be sent.
+func (srv *Server) endUpdate(s *session) {
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	srv.updating--
+	if srv.closing {
+		close(srv.ended)
+		srv.ended = make(chan struct{})
+	}
+	s.updating, s.replying = false, true
+	srv.replying++
 }
 
 func (srv *Server) track(l net.Listener) bool {
@@ -256,6 +273,12 @@ func (srv *Server) Close() error {
 	srv.mu.Lock()
 	srv.closed = true
 	srv.mu.Unlock()
-	srv.stop(func(s *session) bool { return !s.updating })
-	return srv.wait(context.Background(), func() int { return srv.updating })
+	srv.stop(func(s *session) bool { return !s.updating && !s.replying })
+	err := srv.wait(context.Background(), func() int { return srv.updating })
+	// Their replies have a second: a client that takes nothing must not keep us.
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_ = srv.wait(ctx, func() int { return srv.replying })
+	srv.stop(func(s *session) bool { return s.replying })
+	return err
 }

@@ -32,6 +32,7 @@ type session struct {
 	cancel   context.CancelCauseFunc
 	loggedIn atomic.Bool // a login succeeded
 	updating bool        // in UPDATE; srv.mu guards it
+	replying bool        // done with it; srv.mu guards it
 
 	state pop3.State
 	lang  *language

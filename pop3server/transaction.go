@@ -190,6 +190,7 @@ func (s *session) quit(ctx context.Context, _ []string) (response, error) {
 	if err := s.enterUpdate(); err != nil {
 		return response{}, err
 	}
+	defer s.srv.endUpdate(s)
 	defer s.release()
 	// What the client asked for is done, even if it hangs up now or the server is told to close.
 	if err := s.update(context.WithoutCancel(ctx)); err != nil {
@@ -207,6 +208,7 @@ func (s *session) enterUpdate() error {
 		}
 	}
 	if !s.srv.beginUpdate(s) {
+		<-s.ctx.Done() // Close is about to abort this session
 		return context.Cause(s.ctx)
 	}
 	s.move(pop3.Update)

@@ -122,7 +122,8 @@ func (f *File) CheckPassword(ctx context.Context, a auth.Attempt) (auth.Identity
 	if err != nil {
 		return auth.Identity{}, fmt.Errorf("passwdfile: %w", err)
 	}
-	if st.table.faulty[a.User] || st.table.faulty[lower(a.User)] {
+	_, exact := st.table.index[a.User]
+	if st.table.faulty[a.User] || !exact && st.table.faulty[lower(a.User)] {
 		return auth.Identity{}, fmt.Errorf("passwdfile: %w", errFaulty)
 	}
 	stranger := f.stranger(st.table, a.User) // also if the name is known: it takes time

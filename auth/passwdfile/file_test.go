@@ -293,6 +293,9 @@ func TestErrorsOfOthersCostNothing(t *testing.T) {
 	for _, name := range []string{"bad", "Bad", "double"} {
 		expect(t, f, name, "x", "fault")
 	}
+	write(t, path, "Bad:{PLAIN}x\nbad:{NOPE}x\n")
+	expect(t, f, "Bad", "x", "Bad ")
+	expect(t, f, "BAD", "x", "fault")
 	write(t, path, "mrose:{PLAIN}changed\nwrong\n.dot:{PLAIN}x\n")
 	log.Reset()
 	for range 3 {

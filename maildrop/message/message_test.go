@@ -141,6 +141,33 @@ type odd struct{ r io.Reader }
 
 func (o odd) Read(p []byte) (int, error) { return o.r.Read(p[:min(len(p), 61)]) }
 
+// At the limit of what is rewritten, Measure and NewSurrogate agree, wherever the pieces end.
+func TestSurrogateAtTheLimit(t *testing.T) {
+	for _, eol := range []string{"\n", "\r\n"} {
+		for octets := message.MaxHeader - 4; octets <= message.MaxHeader+4; octets++ {
+			head := "Subject: Grüße" + eol + "X: "
+			head += strings.Repeat("x", octets-len(head)-len(eol)) + eol
+			for _, rest := range []string{"", eol, eol + "bödy" + eol, "\r"} {
+				stored := head + rest
+				for cut := octets - 3; cut <= min(octets+3, len(stored)); cut++ {
+					pieces := io.MultiReader(strings.NewReader(stored[:cut]), iotest.OneByteReader(strings.NewReader(stored[cut:])))
+					sizes, err := message.Measure(pieces)
+					if err != nil {
+						t.Fatal(err)
+					}
+					r, err := message.NewSurrogate(message.NewReader(strings.NewReader(stored)))
+					if err != nil {
+						t.Fatal(err)
+					}
+					if n, err := io.Copy(io.Discard, r); err != nil || n != sizes.Surrogate {
+						t.Fatalf("%d octets, lines end in %q, then %q, cut at %d: %d sent, %v, announced %d", octets, eol, rest, cut, n, err, sizes.Surrogate)
+					}
+				}
+			}
+		}
+	}
+}
+
 // Whatever is stored, the sizes that Measure tells are those of what NewReader and NewSurrogate yield.
 func FuzzMeasure(f *testing.F) {
 	f.Add([]byte("Subject: Grüße\n\nb"), uint8(1))

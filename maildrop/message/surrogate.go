@@ -117,7 +117,7 @@ func (h *header) write(piece []byte) {
 		h.close(section[:end])
 	case h.done:
 		h.scan(section[:end])
-	case len(section) <= MaxHeader && !h.long:
+	case len(section) <= MaxHeader+len("\r") && !h.long: // that CR may begin the empty line
 		h.kept = append(h.kept[:0], section...)
 	default:
 		h.long = true

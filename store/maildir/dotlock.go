@@ -109,8 +109,7 @@ func startedAfter(pid int, t int64) bool {
 	if err != nil {
 		return false
 	}
-	_, rest, _ := bytes.Cut(text, []byte(") ")) // the name before it may hold anything but this, mostly
-	fields := bytes.Fields(rest)
+	fields := bytes.Fields(text[bytes.LastIndexByte(text, ')')+1:]) // the name before it may hold anything
 	var up unix.Sysinfo_t
 	if len(fields) < 20 || unix.Sysinfo(&up) != nil {
 		return false

@@ -266,3 +266,74 @@ func TestListTooLarge(t *testing.T) {
 	f.check(os.Truncate(filepath.Join(f.root, "dovecot-uidlist"), 3<<30))
 	f.openErr(maildrop.ErrDamaged)
 }
+
+// Messages that a session removed and that somebody puts back, under the same names, are new ones; that is
+// no alarm.
+func TestTrap24PutBack(t *testing.T) {
+	f := newFixture(t)
+	f.deliver("Subject: kept\n")
+	var bases []string
+	for i := range 5 {
+		bases = append(bases, f.deliver(strings.Repeat("x", i+1)+"\n"))
+	}
+	d := f.open()
+	before := uids(d)
+	f.check(d.Remove(t.Context(), []int{2, 3}))
+	f.check(d.Remove(t.Context(), []int{4, 5, 6}))
+	f.close(d)
+	for _, base := range bases {
+		f.put("new/"+base, "Subject: back\n")
+	}
+	after := f.ids()
+	if len(after) != 6 || after[0] != before[0] {
+		t.Fatalf("unique-ids %q, before %q", after, before)
+	}
+	for _, id := range after[1:] {
+		if slices.Contains(before, id) {
+			t.Errorf("the unique-id %s was used before", id)
+		}
+	}
+}
+
+// A removal that fails leaves the message its unique-id.
+func TestTrap16FailedRemovalKeepsID(t *testing.T) {
+	f := newFixture(t)
+	base := f.deliver("one\n")
+	f.check(os.MkdirAll(filepath.Join(f.root, "cur"), 0o700))
+	before := f.ids()
+	d := f.open()
+	f.check(os.Link(filepath.Join(f.root, "new", base), filepath.Join(f.root, "cur", base+":2,S")))
+	f.store.SetFault(func(op, path string) error {
+		if op == "unlink" && filepath.Base(filepath.Dir(path)) == "cur" {
+			return unix.EIO
+		}
+		return nil
+	})
+	if err := d.Remove(t.Context(), []int{1}); !errors.Is(err, unix.EIO) {
+		t.Errorf("Remove: %v", err)
+	}
+	f.close(d)
+	f.store.SetFault(nil)
+	if after := f.ids(); !slices.Equal(after, before) {
+		t.Errorf("unique-ids %q, before %q", after, before)
+	}
+}
+
+// What the list says of a file's size on disk is mended when the file is read, also where the size as
+// sent is the same.
+func TestTrap11StoredSizeMended(t *testing.T) {
+	f := newFixture(t)
+	base := ""
+	for range 250 { // so many that a login does not look
+		base = f.deliver("Subject: x\n\nb\n")
+	}
+	f.ids()
+	f.put("new/"+base, "Subject: x\r\n\r\nb\r\n")
+	f.restart()
+	d := f.open()
+	f.read(d, 250)
+	f.close(d)
+	if got, _ := f.list().Records[249].Get('S'); got != "17" {
+		t.Errorf("S%s, the file has 17", got)
+	}
+}

@@ -110,7 +110,11 @@ func openLock(path, root string) (*os.File, error) {
 	fd, err := unix.Open(path, flags, 0)
 	made := errors.Is(err, unix.ENOENT)
 	if made {
-		fd, err = unix.Open(path, flags|unix.O_CREAT, 0o600)
+		fd, err = unix.Open(path, flags|unix.O_CREAT|unix.O_EXCL, 0o600)
+		if errors.Is(err, unix.EEXIST) { // somebody was faster: it is not ours to give away
+			made = false
+			fd, err = unix.Open(path, flags, 0)
+		}
 	}
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: path, Err: err}

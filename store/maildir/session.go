@@ -85,7 +85,7 @@ func (s *session) exact(ctx context.Context, n int, file *os.File, size int64) (
 	if _, err := file.Seek(0, io.SeekStart); err != nil {
 		return maildrop.Message{}, err
 	}
-	if known && sizes.Octets() == m.Octets && sizes.Surrogate == m.Surrogate {
+	if known && sizes.Stored == stored && sizes.Octets() == m.Octets && sizes.Surrogate == m.Surrogate {
 		return m, nil
 	}
 	// That a claimed size lacks the line end that sending adds is no fault.
@@ -280,12 +280,21 @@ func (s *session) Remove(ctx context.Context, numbers []int) error {
 	}
 	if err := u.otherNames(context.WithoutCancel(ctx)); err != nil {
 		errs = append(errs, err)
+		for _, n := range numbers { // it may still be there, under the unique-id that it had
+			if _, ok := u.linked[s.snap.items[n-1].base()]; ok {
+				delete(removed, s.snap.items[n-1].uid)
+			}
+		}
 	}
 	if err := u.sync(); err != nil {
 		return errors.Join(append(errs, err)...)
 	}
 	// A message that comes later under the same name is another one, with a unique-id of its own (trap 24).
-	s.removed = removed
+	if s.removed == nil {
+		s.removed = removed
+	} else {
+		maps.Copy(s.removed, removed)
+	}
 	return errors.Join(errs...)
 }
 
@@ -476,6 +485,9 @@ func (s *session) publish(list *listFile) {
 	}
 	for n := range maps.Keys(s.suspect) {
 		next.items[n].known = false
+	}
+	if len(s.removed) > 0 {
+		next.strike(s.removed)
 	}
 	s.store.cache.put(s.id, &next)
 }

@@ -32,6 +32,27 @@ type item struct {
 func (it *item) place() place { return place{it.name, it.in} }
 func (it *item) base() string { return it.place().base() }
 
+// strike leaves out messages whose records were struck from the list: a file that comes under one of
+// their names is not known (see guard).
+func (s *snapshot) strike(removed map[uint32]bool) {
+	old := *s
+	s.items, s.messages, s.extra = nil, nil, nil
+	s.new.settled, s.cur.settled = false, false
+	for i := range old.items {
+		if removed[old.items[i].uid] {
+			continue
+		}
+		if places := old.extra[i]; places != nil {
+			if s.extra == nil {
+				s.extra = map[int][]place{}
+			}
+			s.extra[len(s.items)] = places
+		}
+		s.items = append(s.items, old.items[i])
+		s.messages = append(s.messages, old.messages[i])
+	}
+}
+
 // octets is about how much memory the snapshot takes.
 func (s *snapshot) octets() int64 {
 	const each = 40 + 40 + 16 + 24 // item, message, unique-id, what getdents has beside a name
