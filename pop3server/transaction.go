@@ -180,8 +180,8 @@ func (s *session) rset(context.Context, []string) (response, error) {
 	return response{text: s.summary()}, nil
 }
 
-// quit is the one door into UPDATE; a lost connection never passes it. The maildrop is released before
-// the reply, so that the client may come back at once. RFC 1939 sections 4 and 6.
+// quit is the one door into UPDATE; a lost connection never passes it. The maildrop and the user's place
+// are free before the reply, so that the client may come back at once. RFC 1939 sections 4 and 6.
 func (s *session) quit(ctx context.Context, _ []string) (response, error) {
 	defer s.move(pop3.Closed)
 	if s.state == pop3.Authorization {
@@ -191,6 +191,7 @@ func (s *session) quit(ctx context.Context, _ []string) (response, error) {
 		return response{}, err
 	}
 	defer s.srv.endUpdate(s)
+	defer s.place.logout()
 	defer s.release()
 	// What the client asked for is done, even if it hangs up now or the server is told to close.
 	if err := s.update(context.WithoutCancel(ctx)); err != nil {
