@@ -3,6 +3,7 @@ package maildir
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"strconv"
 
@@ -55,25 +56,23 @@ func (b *box) takeOver() (*uidlist.List, error) {
 }
 
 func (b *box) courierIMAP() (*uidlist.List, error) {
-	path := b.file(courierIMAP)
-	file, _, err := openPlain(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	list, err := uidlist.Parse(file)
-	var format *uidlist.FormatError
-	if errors.As(err, &format) {
-		return nil, fmt.Errorf("%w: %s: %w", maildrop.ErrDamaged, path, err)
-	}
-	return list, err
+	return courierFile(b.file(courierIMAP), uidlist.Parse)
 }
 
 func (b *box) courierPOP3() (*uidlist.SizeList, error) {
 	path := b.file(courierPOP3)
+	list, err := courierFile(path, uidlist.ParseSizeList)
+	if err != nil || list == nil {
+		return nil, err
+	}
+	for _, f := range list.Faults {
+		b.log.Warn("Courier's list has a fault, which is left out", "file", path, "line", f.Line, "what", f.What)
+	}
+	return list, nil
+}
+
+// courierFile reads one of Courier's files; nil if there is none.
+func courierFile[T any](path string, parse func(io.Reader) (*T, error)) (*T, error) {
 	file, _, err := openPlain(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -82,16 +81,13 @@ func (b *box) courierPOP3() (*uidlist.SizeList, error) {
 		return nil, err
 	}
 	defer file.Close()
-	list, err := uidlist.ParseSizeList(file)
+	list, err := parse(file)
 	var format *uidlist.FormatError
 	if errors.As(err, &format) {
 		return nil, fmt.Errorf("%w: %s: %w", maildrop.ErrDamaged, path, err)
 	}
 	if err != nil {
 		return nil, err
-	}
-	for _, f := range list.Faults {
-		b.log.Warn("Courier's list has a fault, which is left out", "file", path, "line", f.Line, "what", f.What)
 	}
 	return list, nil
 }

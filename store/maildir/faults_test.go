@@ -337,3 +337,44 @@ func TestTrap11StoredSizeMended(t *testing.T) {
 		t.Errorf("S%s, the file has 17", got)
 	}
 }
+
+// Courier's IMAP list alone, a list of version 1, is taken over: its uids and validity stay.
+func TestCourierIMAPAlone(t *testing.T) {
+	f := newFixture(t)
+	f.put("cur/1700000001.M1P1.h:2,S", "Subject: a\n")
+	f.put("new/1700000002.M2P1.h", "Subject: b\n")
+	f.put("new/1700000003.M3P1.h", "Subject: new\n")
+	f.put("courierimapuiddb", "1 1111111111 9\n3 1700000001.M1P1.h\n8 1700000002.M2P1.h\n")
+	want := []string{"00000003423a35c7", "00000008423a35c7", "00000009423a35c7"}
+	for range 2 {
+		if got := f.ids(); !slices.Equal(got, want) {
+			t.Errorf("unique-ids %q, want %q", got, want)
+		}
+		f.restart()
+	}
+}
+
+// Sizes are computed once: a login that finds them in the list opens no message, also in a process that
+// knows nothing yet.
+func TestColdLoginOpensNothing(t *testing.T) {
+	f := newFixture(t)
+	for range 10 {
+		f.deliver("Subject: Gr\u00fc\u00dfe\n\nno last line end")
+	}
+	d := f.open()
+	before := slices.Clone(d.Messages())
+	f.close(d)
+	f.restart()
+	opened := 0
+	f.store.SetFault(func(op, _ string) error {
+		if op == "open" {
+			opened++
+		}
+		return nil
+	})
+	d = f.open()
+	defer f.close(d)
+	if !slices.Equal(d.Messages(), before) || opened != 0 {
+		t.Errorf("%d messages were opened; %v, before %v", opened, d.Messages(), before)
+	}
+}
