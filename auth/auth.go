@@ -36,6 +36,54 @@ type PasswordChecker interface {
 // PasswordFunc lets a function be a PasswordChecker.
 type PasswordFunc func(ctx context.Context, a Attempt) (Identity, error)
 
+// The mechanisms that need a secret of their own kind to be stored: see Secret.
+const (
+	APOP        = "APOP"          // RFC 1939 section 7
+	CRAMMD5     = "CRAM-MD5"      // RFC 2195
+	SCRAMSHA1   = "SCRAM-SHA-1"   // RFC 5802
+	SCRAMSHA256 = "SCRAM-SHA-256" // RFC 7677
+)
+
+// A Secret is what a mechanism checks a client's proof with when the client does not send the password.
+// Never logged.
+type Secret struct {
+	Identity Identity
+	Password string // for APOP
+	// CRAMMD5 is for CRAM-MD5: the states of MD5 after HMAC's padded keys, the outer one first, each 16
+	// octets in MD5's own order. RFC 2104 section 4.
+	CRAMMD5 [32]byte
+	SCRAM   SCRAM // for SCRAM-SHA-1 and SCRAM-SHA-256
+}
+
+// SCRAM is a secret of one of the SCRAM mechanisms. RFC 5802 section 3.
+type SCRAM struct {
+	Salt                 []byte
+	Iterations           int
+	StoredKey, ServerKey []byte
+}
+
+// A SecretKeeper is a PasswordChecker that can also hand out secrets. Many goroutines may call it at once.
+type SecretKeeper interface {
+	// Secret returns what is stored of a user for a mechanism, one of those above. Where there is
+	// nothing (an unknown user, one who may not log in, one whose password is stored in a form that does
+	// not serve) the error wraps ErrRejected and the Secret is made up, as that of a user might look: the
+	// same each time, also after a restart, so that a client can't tell which names exist (trap 42). Any
+	// other error means that it could not tell.
+	Secret(ctx context.Context, user, mechanism string, remote netip.Addr) (Secret, error)
+	// Serves says whether every user could log in by the mechanism; false if there are no users.
+	Serves(mechanism string) bool
+}
+
+// A Directory knows users by their names alone. Many goroutines may call it at once.
+type Directory interface {
+	// Find returns the identity of a user who was proven elsewhere, by a certificate. ErrRejected, wrapped,
+	// if there is none of that name, or he may not log in from there.
+	Find(ctx context.Context, user string, remote netip.Addr) (Identity, error)
+	// Authorize returns the identity of another user in whose name id may act: an administrator who logs
+	// in as a user. ErrRejected, wrapped, if id may not, or there is none. RFC 4422 section 3.4.1.
+	Authorize(ctx context.Context, id Identity, as string) (Identity, error)
+}
+
 // CheckPassword calls f.
 func (f PasswordFunc) CheckPassword(ctx context.Context, a Attempt) (Identity, error) {
 	return f(ctx, a)
