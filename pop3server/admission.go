@@ -76,6 +76,26 @@ func (a *admission) connect(s *session, limits *Settings) (p *place, oldest []*s
 	return p, oldest, nil
 }
 
+// move counts the connection under another address, that of the client behind a proxy. errAddressBusy.
+func (p *place) move(to netip.Addr, limits *Settings) error {
+	a := p.in
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	n := network(to)
+	if n == p.address {
+		return nil
+	}
+	if limits.MaxPerAddress > 0 && a.perAddress[n] >= limits.MaxPerAddress && !trusted(limits.Trusted, to) {
+		return errAddressBusy
+	}
+	if a.perAddress[p.address]--; a.perAddress[p.address] == 0 {
+		delete(a.perAddress, p.address)
+	}
+	a.perAddress[n]++
+	p.address = n
+	return nil
+}
+
 // trying says that the session is about to prove who it is: as if it had just come, so that those who
 // come meanwhile do not push it out.
 func (p *place) trying() {

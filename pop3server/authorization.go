@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"dewey/auth"
 	"dewey/internal/popwire"
@@ -12,22 +13,28 @@ import (
 	"dewey/pop3"
 )
 
-// plaintext says whether a password may be sent over this connection as it is.
+// plaintext says whether TLS protects the connection, or a password may be sent over this connection as it is.
 func (s *session) plaintext() bool {
 	switch s.settings.Plaintext {
 	case PlaintextAlways:
 		return true
 	case PlaintextLoopback:
-		return s.local
+		return s.secure || s.local
 	}
-	return false
+	return s.secure
 }
 
 // capa lists the capabilities, in AUTHORIZATION and TRANSACTION the same. RFC 2449 section 5.
 func (s *session) capa(context.Context, []string) (response, error) {
 	tags := []string{"TOP", "UIDL"} // RFC 2449 sections 6.1, 6.8
-	if s.plaintext() {
+	if s.plaintext() && !s.settings.NoUserPass {
 		tags = append(tags, "USER") // RFC 2449 section 6.2
+	}
+	if names := s.mechanisms(); len(names) > 0 {
+		tags = append(tags, "SASL "+strings.Join(names, " ")) // RFC 5034 section 3
+	}
+	if s.srv.tls != nil && !s.secure {
+		tags = append(tags, "STLS") // RFC 2595 section 4; trap 31
 	}
 	tags = append(tags,
 		"RESP-CODES",     // RFC 2449 section 6.4
@@ -54,18 +61,12 @@ func (s *session) setUTF8(context.Context, []string) (response, error) {
 	return response{text: s.lang.say("UTF-8 mode")}, nil
 }
 
-// mechanisms answers a bare AUTH, with which Outlook asks for a list of SASL mechanisms (trap 40). There
-// are none yet.
-func (s *session) mechanisms(_ context.Context, args []string) (response, error) {
-	if len(args) > 0 {
-		return response{}, errMechanism
-	}
-	return response{body: func(*popwire.Writer) error { return nil }}, nil
-}
-
 // setUser takes a name, whoever's it is: to tell would help those who guess. RFC 1939 section 13.
 func (s *session) setUser(_ context.Context, args []string) (response, error) {
-	if !s.plaintext() {
+	switch {
+	case s.settings.NoUserPass:
+		return response{}, errUserPass
+	case !s.plaintext():
 		return response{}, errPlaintext
 	}
 	s.user = args[0]
@@ -79,29 +80,31 @@ func (s *session) pass(ctx context.Context, args []string) (response, error) {
 	if user == "" {
 		return response{}, errNoUser
 	}
-	// To check takes time: the reply to USER does not wait for it, nor is a buffer held.
-	if err := s.out.Flush(); err != nil {
-		return response{}, err
-	}
-	s.place.trying()
-	id, err := s.srv.Users.CheckPassword(ctx, auth.Attempt{User: user, Password: args[0], Remote: s.info.Remote.Addr()})
-	if err != nil {
-		return response{}, s.refuse(user, err)
-	}
-	return s.enter(ctx, id)
+	l := s.newLogin(ctx, "USER")
+	defer l.close()
+	return l.finish(l.CheckPassword(user, args[0]))
 }
 
 // refuse logs a login that failed and holds the refusal of bad credentials back.
-func (s *session) refuse(user string, err error) error {
-	if _, _, known := refusal(err); known {
-		s.log.Warn("login failed", "user", user, "error", err)
-	} else {
-		err = fmt.Errorf("login of %q: %w", user, err) // respond logs it as the fault that it is
+func (s *session) refuse(l *login, err error) error {
+	_, _, known := refusal(err)
+	switch {
+	case errors.As(err, new(fatal)):
+		return err
+	case errors.Is(err, auth.ErrRejected): // what contrib/fail2ban looks for
+		s.log.Warn("login refused", "method", l.method, "user", l.user, "error", err)
+	case known:
+		s.log.Warn("login failed", "method", l.method, "user", l.user, "error", err)
+	default:
+		err = fmt.Errorf("login of %q by %s: %w", l.user, l.method, err) // respond logs it as the fault that it is
 	}
 	if s.srv.Hooks.LoginFailed != nil {
-		s.srv.Hooks.LoginFailed(s.info, user, err)
+		s.srv.Hooks.LoginFailed(s.info, l.user, err)
 	}
 	if errors.Is(err, auth.ErrRejected) {
+		if s.failed++; s.settings.MaxAttempts > 0 && s.failed >= s.settings.MaxAttempts {
+			s.last = ErrTooManyTries
+		}
 		if err := s.pause(s.settings.FailureDelay); err != nil {
 			return err
 		}
@@ -112,12 +115,13 @@ func (s *session) refuse(user string, err error) error {
 // enter opens the maildrop of a user who was proven: only then is there a +OK (trap 34), and
 // TRANSACTION. Where it can't be opened there is an -ERR and never an empty maildrop (trap 19). RFC
 // 1939 section 4.
-func (s *session) enter(ctx context.Context, id auth.Identity) (response, error) {
+func (s *session) enter(ctx context.Context, l *login) (response, error) {
+	id := l.id
 	if id.User == "" {
-		return response{}, s.refuse("", errNobody)
+		return response{}, s.refuse(l, errNobody)
 	}
 	if err := s.place.login(id.User, s.srv.settings.Load()); err != nil {
-		return response{}, s.refuse(id.User, err)
+		return response{}, s.refuse(l, err)
 	}
 	var err error
 	s.held, err = s.srv.Maildrops.Open(ctx, maildrop.Owner{Name: id.User, Home: id.Home})
@@ -127,13 +131,17 @@ func (s *session) enter(ctx context.Context, id auth.Identity) (response, error)
 	if err != nil {
 		s.release()
 		s.place.logout()
-		return response{}, s.refuse(id.User, err)
+		return response{}, s.refuse(l, err)
 	}
 	s.place.loggedIn()
 	s.loggedIn.Store(true)
-	s.info.User = id.User
+	s.info.User, s.info.By, s.info.Method = id.User, l.by, l.method
 	s.move(pop3.Transaction)
-	s.log.Info("logged in", "user", id.User, "messages", s.count, "octets", s.total)
+	about := []any{"user", id.User, "method", l.method, "tls", s.info.TLS, "messages", s.count, "octets", s.total}
+	if l.by != "" {
+		about = append(about, "by", l.by)
+	}
+	s.log.Info("logged in", about...)
 	if s.srv.Hooks.LoggedIn != nil {
 		s.srv.Hooks.LoggedIn(s.info, s.count, s.total)
 	}

@@ -25,17 +25,20 @@ const (
 )
 
 // commands is the protocol. A command of another state is refused before its handler runs, which
-// therefore never asks for it. To come: STLS (RFC 2595 section 4), APOP (RFC 1939 section 7), and the
-// mechanisms of AUTH, which so far lists that there are none.
+// therefore never asks for it.
 var commands = map[string]command{
 	"CAPA": {anyState, 0, 0, (*session).capa},    // RFC 2449 section 5
 	"QUIT": {anyState, 0, 0, (*session).quit},    // RFC 1939 sections 4, 6
 	"LANG": {anyState, 0, 1, (*session).setLang}, // RFC 6856 section 3
 
-	"USER": {pop3.Authorization, 1, 1, (*session).setUser},    // RFC 1939 section 7
-	"PASS": {pop3.Authorization, 1, rest, (*session).pass},    // RFC 1939 section 7
-	"AUTH": {pop3.Authorization, 0, 2, (*session).mechanisms}, // RFC 5034 section 4
-	"UTF8": {pop3.Authorization, 0, 0, (*session).setUTF8},    // RFC 6856 section 2.1
+	"USER": {pop3.Authorization, 1, 1, (*session).setUser}, // RFC 1939 section 7
+	"PASS": {pop3.Authorization, 1, rest, (*session).pass}, // RFC 1939 section 7
+	"APOP": {pop3.Authorization, 2, 2, (*session).apop},    // RFC 1939 section 7
+	"AUTH": {pop3.Authorization, 0, 2, (*session).auth},    // RFC 5034 section 4
+	"STLS": {pop3.Authorization, 0, 0, (*session).stls},    // RFC 2595 section 4
+	"UTF8": {pop3.Authorization, 0, 0, (*session).setUTF8}, // RFC 6856 section 2.1
+
+	"XCLIENT": {pop3.Authorization, 1, 20, (*session).xclient}, // of Dovecot's proxies
 
 	"STAT": {pop3.Transaction, 0, 0, (*session).stat}, // RFC 1939 section 5
 	"LIST": {pop3.Transaction, 0, 1, (*session).list}, // RFC 1939 section 5
@@ -55,7 +58,14 @@ type response struct {
 	body func(*popwire.Writer) error
 	// message is what body reads, to be closed in any case; nil if there is none.
 	message io.Closer
+	// after is called when the response was sent; its error ends the session.
+	after func() error
 }
+
+// A fatal error ends the session without a response.
+type fatal struct{ error }
+
+func (f fatal) Unwrap() error { return f.error }
 
 // dispatch takes one line in; respond sends exactly one response out. readErr is popwire.ErrLongLine
 // or nil.
@@ -126,6 +136,9 @@ func (c command) arguments(text string) ([]string, error) {
 // respond writes the response. Only here is anything written, but for the greeting. An error ends the
 // session: the client is gone, or the response could not be finished.
 func (s *session) respond(r response, err error) error {
+	if end := (fatal{}); errors.As(err, &end) {
+		return end.error
+	}
 	if err != nil {
 		code, text, known := refusal(err)
 		if !known {
@@ -139,8 +152,14 @@ func (s *session) respond(r response, err error) error {
 	if r.message != nil {
 		defer r.message.Close()
 	}
-	if err := s.out.OK(r.text); err != nil || r.body == nil {
+	if err := s.out.OK(r.text); err != nil {
 		return err
+	}
+	if r.after != nil {
+		return errors.Join(s.out.Flush(), r.after())
+	}
+	if r.body == nil {
+		return nil
 	}
 	err = r.body(s.out)
 	if cut := (*popwire.ReadError)(nil); errors.As(err, &cut) {

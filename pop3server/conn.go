@@ -12,9 +12,14 @@ import (
 // with os.ErrDeadlineExceeded when they have made none for the timeout. It lies under TLS, not above:
 // a TLS connection is of no use after a write that timed out.
 type conn struct {
-	net.Conn
-	timeout time.Duration
+	net.Conn          // perhaps what Server.Wrap made of it
+	accepted net.Conn // as it was accepted
+	timeout  time.Duration
+	served   []byte // of the certificate that TLS served: see endPoint
 }
+
+// Close may be called by any goroutine.
+func (c *conn) Close() error { return c.accepted.Close() }
 
 // looks is how often in the timeout a write looks whether it has made progress: when exactly it did,
 // the connection does not say.

@@ -1,6 +1,7 @@
 package pop3server
 
 import (
+	"io"
 	"net"
 	"syscall"
 )
@@ -8,12 +9,15 @@ import (
 // A promptReader reads from a connection and acknowledges half a line at once. Some clients, Tcl's
 // for one, send a command and its line end in two packets; with a delayed acknowledgement the second
 // would wait 40 ms for it, each time. tcp(7), TCP_QUICKACK.
-type promptReader struct{ net.Conn }
+type promptReader struct {
+	io.Reader
+	conn net.Conn // whose octets they are
+}
 
 func (r promptReader) Read(p []byte) (int, error) {
-	n, err := r.Conn.Read(p)
+	n, err := r.Reader.Read(p)
 	if n > 0 && p[n-1] != '\n' {
-		if c, ok := r.Conn.(syscall.Conn); ok {
+		if c, ok := r.conn.(syscall.Conn); ok {
 			if raw, err := c.SyscallConn(); err == nil {
 				_ = raw.Control(func(fd uintptr) { // at worst the client waits
 					_ = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_QUICKACK, 1)

@@ -8,6 +8,7 @@ import (
 	"dewey/internal/popwire"
 	"dewey/maildrop"
 	"dewey/pop3"
+	"dewey/sasl"
 )
 
 // What a command can be refused for, besides what stores and backends return.
@@ -20,7 +21,13 @@ var (
 	errDeleted     = errors.New("message is marked as deleted")
 	errNoUser      = errors.New("PASS without USER")
 	errPlaintext   = errors.New("plaintext login needs TLS here")
-	errMechanism   = errors.New("unknown SASL mechanism")
+	errUserPass    = errors.New("USER and PASS are turned off")
+	errMechanism   = errors.New("unknown SASL mechanism, or not offered")
+	errInitial     = errors.New("initial response to a mechanism in which the server speaks first")
+	errBase64      = errors.New("response is not base64")
+	errCancelled   = errors.New("authentication cancelled by the client")
+	errAPOP        = errors.New("APOP is not offered")
+	errTLS         = errors.New("TLS is on already")
 	errLanguage    = errors.New("unknown language")
 	errUserBusy    = fmt.Errorf("too many sessions of this user: %w", maildrop.ErrInUse)
 	errAddressBusy = errors.New("too many connections from this address")
@@ -52,8 +59,17 @@ var refusals = []struct {
 	{popwire.ErrLongLine, "", "command line too long"}, // RFC 2449 section 4
 	{errNoUser, "", "USER first"},                      // RFC 1939 section 7
 	{errPlaintext, "", "plaintext login needs TLS here"},
-	{errMechanism, "", "unknown mechanism"}, // RFC 5034 section 4
-	{errLanguage, "", "unknown language"},   // RFC 6856 section 3.2
+	{errUserPass, "", "USER is not offered"},
+	{errMechanism, "", "unknown mechanism"},        // RFC 5034 section 4
+	{errInitial, "", "wrong arguments"},            // RFC 5034 section 4
+	{errBase64, "", "invalid base64"},              // RFC 5034 section 4
+	{errCancelled, "", "authentication cancelled"}, // RFC 5034 section 4
+	{sasl.ErrForm, "", "malformed response"},       // RFC 4422 section 3.5
+	{errAPOP, "", "APOP is not offered"},
+	{errTLS, "", "TLS is on already"}, // RFC 2595 section 4
+	{errXCLIENT, "", "wrong arguments"},
+	{auth.ErrBusy, pop3.CodeSysTemp, "too many failed logins from your address"},
+	{errLanguage, "", "unknown language"}, // RFC 6856 section 3.2
 }
 
 // fault is what a client reads for an error that is not in the table. RFC 3206 section 4.

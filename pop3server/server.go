@@ -2,6 +2,8 @@ package pop3server
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -19,6 +21,8 @@ var ErrServerClosed = errors.New("pop3server: server closed")
 
 // A Server serves POP3. Fill in Users and Maildrops and call Serve; after that change no field.
 type Server struct {
+	// Users know passwords. An auth.SecretKeeper among them makes APOP, CRAM-MD5 and SCRAM possible, an
+	// auth.Directory EXTERNAL and that one user acts as another.
 	Users     auth.PasswordChecker
 	Maildrops maildrop.Store
 	Settings  Settings // as they are when serving starts; see Reconfigure
@@ -32,7 +36,25 @@ type Server struct {
 	// with the session, and when it ends so does the session; but what UPDATE does is not cut short.
 	BaseContext func(net.Listener) context.Context
 
+	// TLS is for STLS, which is offered if it is not nil, and for ServeTLS. With its GetConfigForClient or
+	// GetCertificate certificates may change while the server runs. RFC 2595 section 4, RFC 8314 section 3.
+	TLS *tls.Config
+
+	// Certified, if not nil, names the user of a client certificate that TLS has verified: EXTERNAL is
+	// offered to who has one, if Users is an auth.Directory.
+	Certified func(*x509.Certificate) (user string, err error)
+
+	// Throttle, if not nil, makes those wait who guess passwords.
+	Throttle *auth.Throttle
+
+	// Wrap, if not nil, is called on each connection's own goroutine before anything is read or sent: it
+	// may read a header that a proxy sends, and has to do so in bounded time. An error closes the
+	// connection without a word. What it returns is not closed, but the connection that it was given. If
+	// that has a method Secured() bool, it says whether TLS protects the client's way to the proxy.
+	Wrap func(context.Context, net.Conn) (net.Conn, error)
+
 	started   sync.Once
+	tls       *tls.Config
 	startErr  error
 	settings  atomic.Pointer[Settings]
 	admission *admission
@@ -58,6 +80,9 @@ func (srv *Server) start() error {
 		if srv.Users == nil || srv.Maildrops == nil {
 			srv.startErr = errors.New("pop3server: Server has no Users or no Maildrops")
 			return
+		}
+		if srv.TLS != nil {
+			srv.tls = tlsConfig(srv.TLS)
 		}
 		srv.startErr = srv.set(srv.Settings)
 	})
@@ -87,11 +112,19 @@ func (srv *Server) Reconfigure(settings Settings) error {
 // ErrServerClosed; if l was closed by someone else it wraps net.ErrClosed; else it is the listener's, if
 // that will not pass.
 //
-// A listener of TLS connections is not known as one: Settings.Plaintext holds for it too.
-func (srv *Server) Serve(l net.Listener) error {
+// A listener of TLS connections is not known as one, and Settings.Plaintext holds for it too: see ServeTLS.
+func (srv *Server) Serve(l net.Listener) error { return srv.accept(l, false) }
+
+// ServeTLS is Serve for connections that begin with TLS, by Server.TLS. RFC 8314 section 3.
+func (srv *Server) ServeTLS(l net.Listener) error { return srv.accept(l, true) }
+
+func (srv *Server) accept(l net.Listener, implicit bool) error {
 	defer l.Close()
 	if err := srv.start(); err != nil {
 		return err
+	}
+	if implicit && srv.tls == nil {
+		return errors.New("pop3server: ServeTLS without Server.TLS")
 	}
 	if !srv.track(l) {
 		return ErrServerClosed
@@ -118,7 +151,7 @@ func (srv *Server) Serve(l net.Listener) error {
 			continue
 		}
 		pause = 0
-		go srv.serve(base, c)
+		go srv.serve(base, c, implicit)
 	}
 }
 
@@ -135,8 +168,8 @@ func (srv *Server) ListenAndServe(address string) error {
 
 // serve serves a connection to its end. It is the goroutine's first function: what it calls may ask
 // the connection for its addresses, which may take its time (trap 51).
-func (srv *Server) serve(base context.Context, c net.Conn) {
-	s := newSession(srv, base, c)
+func (srv *Server) serve(base context.Context, c net.Conn, implicit bool) {
+	s := newSession(srv, base, c, implicit)
 	defer s.cancel(nil)
 	srv.mu.Lock()
 	if srv.closing {

@@ -2,13 +2,16 @@ package pop3server
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net"
 	"os"
 	"runtime/debug"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -22,7 +25,11 @@ type session struct {
 	srv      *Server
 	settings *Settings // as they were when it began
 	conn     *conn
-	local    bool // the client is on this machine
+	local    bool      // the client is on this machine
+	trusted  bool      // its address is in Settings.Trusted
+	secure   bool      // TLS protects the connection, up to here or up to a proxy
+	implicit bool      // TLS begins at once
+	tls      *tls.Conn // nil if we do not speak TLS ourselves
 	in       *popwire.Reader
 	out      *popwire.Writer
 	log      *slog.Logger
@@ -35,9 +42,13 @@ type session struct {
 	replying bool        // done with it; srv.mu guards it
 
 	state pop3.State
+	last  error // not nil: the session ends after the response
 	lang  *language
 	utf8  bool   // RFC 6856 section 2.1
 	user  string // of the USER just before; empty if there was none
+
+	timestamp string // the greeting's, for APOP; empty if APOP is not offered
+	failed    int    // logins that were refused
 
 	place   *place
 	held    maildrop.Maildrop  // nil outside TRANSACTION and UPDATE
@@ -53,6 +64,10 @@ type session struct {
 var (
 	// ErrIdle says that no complete command came within Settings.IdleTimeout.
 	ErrIdle = errors.New("no command within the autologout time")
+	// ErrTooSlow says that the client had not logged in within Settings.LoginTimeout.
+	ErrTooSlow = errors.New("no login within the time for it")
+	// ErrTooManyTries says that the client had failed to log in Settings.MaxAttempts times.
+	ErrTooManyTries = errors.New("too many failed logins")
 	// ErrPushedOut says that there were too many connections that had not logged in, and this was the oldest.
 	ErrPushedOut = errors.New("too many connections that have not logged in")
 	// ErrCutShort says that a response could not be finished.
@@ -62,18 +77,19 @@ var (
 // errAborted wraps the reason why the session was ended from outside.
 var errAborted = errors.New("aborted")
 
-func newSession(srv *Server, base context.Context, c net.Conn) *session {
+func newSession(srv *Server, base context.Context, c net.Conn, implicit bool) *session {
 	settings := srv.settings.Load()
 	s := &session{
 		srv:      srv,
 		settings: settings,
-		conn:     &conn{Conn: c, timeout: settings.WriteTimeout},
+		conn:     &conn{Conn: c, accepted: c, timeout: settings.WriteTimeout},
 		began:    time.Now(),
 		state:    pop3.Authorization,
 		info:     Session{ID: srv.lastID.Add(1)},
+		implicit: implicit,
 	}
 	s.log = srv.Logger.With("session", s.info.ID)
-	s.in, s.out = popwire.NewReader(promptReader{c}), popwire.NewWriter(s.conn)
+	s.out = popwire.NewWriter(s.conn)
 	s.ctx, s.cancel = context.WithCancelCause(base)
 	return s
 }
@@ -104,11 +120,6 @@ func (s *session) abort(why error) {
 func (s *session) serve() {
 	defer context.AfterFunc(s.ctx, func() { _ = s.conn.Close() })()
 	s.guard(func() {
-		remote, local := s.conn.RemoteAddr(), s.conn.LocalAddr()
-		s.info.Remote, s.info.Local, s.local = addrPort(remote), addrPort(local), isLocal(remote)
-		if s.info.Remote.IsValid() {
-			s.log = s.log.With("remote", s.info.Remote.String())
-		}
 		s.end.Err = s.run()
 	})
 	_ = s.conn.Close()
@@ -126,6 +137,37 @@ func (s *session) serve() {
 	s.logEnd()
 	if s.place != nil && s.srv.Hooks.Closed != nil {
 		s.guard(func() { s.srv.Hooks.Closed(s.info, s.end) })
+	}
+}
+
+// wrap lets Server.Wrap have the connection first, and learns who is at its ends.
+func (s *session) wrap() error {
+	c, err := s.conn.accepted, error(nil)
+	if s.srv.Wrap != nil {
+		if c, err = s.srv.Wrap(s.ctx, c); err != nil {
+			s.info.Remote = addrPort(s.conn.accepted.RemoteAddr())
+			s.name()
+			s.log.Warn("connection refused", "reason", err)
+			return err //nolint:wrapcheck // the caller's own
+		}
+	}
+	s.conn.Conn = c
+	s.in = popwire.NewReader(promptReader{s.conn, c})
+	if p, ok := c.(interface{ Secured() bool }); ok {
+		s.secure = p.Secured()
+	}
+	remote := c.RemoteAddr()
+	s.info.Remote, s.info.Local, s.local = addrPort(remote), addrPort(c.LocalAddr()), isLocal(remote)
+	s.trusted = trusted(s.settings.Trusted, s.info.Remote.Addr())
+	s.name()
+	return nil
+}
+
+// name names the session in the log.
+func (s *session) name() {
+	s.log = s.srv.Logger.With("session", s.info.ID)
+	if s.info.Remote.IsValid() {
+		s.log = s.log.With("remote", s.info.Remote.String())
 	}
 }
 
@@ -167,36 +209,88 @@ func (s *session) logEnd() {
 
 // run greets the client and takes its commands until the session ends: nil after QUIT.
 func (s *session) run() error {
+	if err := s.wrap(); err != nil {
+		return err
+	}
 	if err := s.admit(); err != nil {
 		return err
 	}
-	greeting := "dewey ready"
-	if s.settings.Hostname != "" {
-		greeting = "dewey at " + s.settings.Hostname + " ready"
-	}
-	_ = s.out.OK(greeting)
-	for s.state != pop3.Closed {
-		if !s.in.Buffered() {
-			if err := s.out.Flush(); err != nil {
-				return err
-			}
-			// Each complete command starts the timer anew, single octets do not, and it does not run
-			// while a response is sent. RFC 1939 section 3; trap 35.
-			_ = s.conn.SetReadDeadline(time.Now().Add(s.settings.IdleTimeout)) // of a closed one ReadLine tells
-		}
-		line, err := s.in.ReadLine()
-		switch {
-		case errors.Is(err, os.ErrDeadlineExceeded):
-			return ErrIdle
-		case err != nil && !errors.Is(err, popwire.ErrLongLine):
-			_ = s.out.Flush() // to a client that has only said all that it has to say
+	if s.implicit {
+		if err := s.startTLS(); err != nil {
 			return err
+		}
+	}
+	s.greet()
+	for first := true; s.state != pop3.Closed; first = false {
+		line, err := s.next((*popwire.Reader).ReadLine)
+		switch {
+		case err != nil && !errors.Is(err, popwire.ErrLongLine):
+			return err
+		case first && s.stray(line):
+			s.log.Warn("connection refused", "reason", errStray)
+			return errStray
 		}
 		if err := s.respond(s.dispatch(line, err)); err != nil {
 			return err
 		}
+		if s.last != nil {
+			return errors.Join(s.last, s.finish())
+		}
 	}
 	return s.finish()
+}
+
+// greet sends the greeting. To a proxy that is trusted it says that XCLIENT is taken, as Dovecot's does.
+func (s *session) greet() {
+	var text strings.Builder
+	if s.trusted {
+		text.WriteString("[XCLIENT] ")
+	}
+	text.WriteString("dewey ")
+	if s.settings.Hostname != "" {
+		text.WriteString("at " + s.settings.Hostname + " ")
+	}
+	text.WriteString("ready")
+	if s.offerAPOP(); s.timestamp != "" {
+		text.WriteString(" " + s.timestamp)
+	}
+	_ = s.out.OK(text.String())
+}
+
+// next returns the next line that the client sends. popwire.ErrLongLine leaves the session as it is; another
+// error is its end.
+func (s *session) next(read func(*popwire.Reader) (string, error)) (string, error) {
+	if !s.in.Buffered() {
+		if err := s.out.Flush(); err != nil {
+			return "", err
+		}
+		// Each complete line starts the timer anew, single octets do not, and it does not run
+		// while a response is sent. RFC 1939 section 3; trap 35.
+		_ = s.conn.SetReadDeadline(s.deadline(s.settings.IdleTimeout)) // of a closed one the read tells
+	}
+	line, err := read(s.in)
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded) && time.Since(s.began) >= s.loginTimeout():
+		return "", ErrTooSlow
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return "", ErrIdle
+	case err != nil && !errors.Is(err, popwire.ErrLongLine):
+		_ = s.out.Flush() // to a client that has only said all that it has to say
+	}
+	return line, err
+}
+
+// deadline is when something that may take so long must be done.
+func (s *session) deadline(d time.Duration) time.Time {
+	return time.Now().Add(min(d, s.loginTimeout()-time.Since(s.began)))
+}
+
+// loginTimeout is how long the session may last as it stands.
+func (s *session) loginTimeout() time.Duration {
+	if s.settings.LoginTimeout > 0 && s.state == pop3.Authorization {
+		return s.settings.LoginTimeout
+	}
+	return math.MaxInt64
 }
 
 // admit takes the connection's place among the others, or tells the client that there is none.
@@ -206,6 +300,9 @@ func (s *session) admit() error {
 		s.log.Warn("connection refused", "reason", err)
 		if s.srv.Hooks.Refused != nil {
 			s.srv.Hooks.Refused(s.info, err)
+		}
+		if s.implicit {
+			return err // it would read as garbage
 		}
 		s.conn.timeout = time.Second
 		code, text, _ := refusal(err)
@@ -230,6 +327,10 @@ func (s *session) finish() error {
 	}
 	more := s.in.More()
 	err := s.out.Flush()
+	if err == nil && s.tls != nil {
+		s.conn.timeout = min(s.conn.timeout, time.Second)
+		_ = s.tls.CloseWrite() // so that the client sees that nothing was cut off. RFC 8446 section 6.1
+	}
 	if err == nil && more {
 		s.linger()
 	}
@@ -244,7 +345,7 @@ func (s *session) linger() {
 		return
 	}
 	_ = s.conn.SetReadDeadline(time.Now().Add(time.Second))
-	_, _ = io.CopyN(io.Discard, s.conn, 64<<10)
+	_, _ = io.CopyN(io.Discard, s.conn.Conn, 64<<10)
 }
 
 // pause waits, unless the session ends before.

@@ -5,9 +5,12 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
+	"dewey/auth"
 	"dewey/pop3"
+	"dewey/sasl"
 )
 
 // Plaintext says on which connections a password may be sent as it is, when TLS does not protect it.
@@ -27,8 +30,23 @@ type Settings struct {
 	// Hostname is shown in the greeting. Empty: none is shown.
 	Hostname string
 
-	// Plaintext says who may use USER and PASS without TLS; from others both are hidden and refused.
+	// Plaintext says who may use USER, PASS, and the SASL mechanisms PLAIN and LOGIN without TLS; from
+	// others they are hidden and refused.
 	Plaintext Plaintext
+
+	// NoUserPass turns USER and PASS off for everybody.
+	NoUserPass bool
+
+	// Mechanisms are the SASL mechanisms that are offered, and "APOP", in capitals: see sasl.Names. nil
+	// offers each by which every user could log in, since clients pick the strongest that they see and do not
+	// fall back.
+	Mechanisms []string
+
+	// LoginTimeout bounds how long a connection may take to log in, however much it says. 0: no bound.
+	LoginTimeout time.Duration
+
+	// MaxAttempts is how many logins may fail on one connection before it is closed. 0: no bound.
+	MaxAttempts int
 
 	// IdleTimeout is the inactivity autologout timer: a session that sends no complete command for so
 	// long is closed without a word and without removing anything. 0 means pop3.MinIdle, and less than
@@ -50,7 +68,7 @@ type Settings struct {
 	// is dropped without a word. 0 means no bound.
 	MaxUnauthenticated int
 
-	// Trusted are networks from which MaxPerAddress does not count: a webmail host, say.
+	// Trusted are networks from which MaxPerAddress does not count and XCLIENT is taken: a webmail host, say.
 	Trusted []netip.Prefix
 
 	// Implementation is what CAPA says of the server, visible ASCII. Empty: "dewey". RFC 2449 section 6.9.
@@ -80,10 +98,15 @@ func (s Settings) checked() (Settings, error) {
 	if s.WriteTimeout == 0 {
 		s.WriteTimeout = defaultWriteTimeout
 	}
-	if s.WriteTimeout < 0 || s.FailureDelay < 0 {
-		bad("a time is negative: WriteTimeout %v, FailureDelay %v", s.WriteTimeout, s.FailureDelay)
+	if s.WriteTimeout < 0 || s.FailureDelay < 0 || s.LoginTimeout < 0 {
+		bad("a time is negative: WriteTimeout %v, FailureDelay %v, LoginTimeout %v", s.WriteTimeout, s.FailureDelay, s.LoginTimeout)
 	}
-	if min(s.MaxConnections, s.MaxPerAddress, s.MaxPerUser, s.MaxUnauthenticated) < 0 {
+	for _, name := range s.Mechanisms {
+		if name != auth.APOP && !slices.Contains(sasl.Names(), name) {
+			bad("mechanism %q is none of APOP, %s", name, strings.Join(sasl.Names(), ", "))
+		}
+	}
+	if min(s.MaxAttempts, s.MaxConnections, s.MaxPerAddress, s.MaxPerUser, s.MaxUnauthenticated) < 0 {
 		bad("a bound is negative")
 	}
 	if s.Plaintext < PlaintextLoopback || s.Plaintext > PlaintextAlways {

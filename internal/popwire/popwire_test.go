@@ -2,6 +2,7 @@ package popwire
 
 import (
 	"bytes"
+	"encoding/base64"
 	"errors"
 	"io"
 	"runtime"
@@ -36,6 +37,11 @@ func TestReadLine(t *testing.T) {
 		{"much longer", x(100000) + "\r\nQUIT\r\n", []string{long, "QUIT", eof}},
 		{"two long ones", x(600) + "\n" + x(1024) + "\nQUIT\n", []string{long, long, "QUIT", eof}},
 		{"long and no end", x(1000), []string{cut}},
+		{"AUTH may be long", "auth " + x(MaxResponse-5) + "\r\nQUIT\r\n", []string{"auth " + x(MaxResponse-5), "QUIT", eof}}, // trap 39
+		{"AUTH and one octet more", "AUTH " + x(MaxResponse-4) + "\r\nQUIT\r\n", []string{long, "QUIT", eof}},
+		{"AUTH and no end", "AUTH " + x(1000), []string{cut}},
+		{"much too long AUTH", "AUTH " + x(1<<20) + "\r\nQUIT\r\n", []string{long, "QUIT", eof}},
+		{"AUTHENTIC", "AUTHENTIC " + x(300) + "\r\nQUIT\r\n", []string{long, "QUIT", eof}},
 		{"the buffer's size", x(511) + "\n" + x(512) + "\nQUIT\n", []string{long, long, "QUIT", eof}},
 	} {
 		for name, r := range map[string]io.Reader{
@@ -61,6 +67,43 @@ func TestReadLine(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// A response in a SASL exchange may have 64 KiB, in base64. RFC 5034 section 4.
+func TestTrap39Response(t *testing.T) {
+	token := base64.StdEncoding.EncodeToString(make([]byte, 64<<10))
+	r := NewReader(strings.NewReader(token + "\r\n\r\n*\n" + strings.Repeat("x", MaxResponse+1) + "\r\nQUIT\r\n"))
+	for _, want := range []string{token, "", "*"} {
+		if got, err := r.ReadResponse(); got != want || err != nil {
+			t.Fatalf("%d octets, %v; want %d", len(got), err, len(want))
+		}
+	}
+	if _, err := r.ReadResponse(); !errors.Is(err, ErrLongLine) {
+		t.Error(err)
+	}
+	if !r.Next("QU") || r.Next("QX") || r.Next("QUIT\r\nx") {
+		t.Error("Next")
+	}
+	if got, err := r.ReadLine(); got != "QUIT" || err != nil {
+		t.Error(got, err)
+	}
+}
+
+// An empty challenge is "+ " and nothing else. RFC 5034 section 4.
+func TestTrap40Challenge(t *testing.T) {
+	var out bytes.Buffer
+	w := NewWriter(&out)
+	long := bytes.Repeat([]byte("y"), 64<<10)
+	for _, c := range [][]byte{{}, nil, []byte("<1@h>"), long} {
+		_ = w.Challenge(c)
+	}
+	_ = w.OK("")
+	if err := w.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	if want := "+ \r\n+ \r\n+ PDFAaD4=\r\n+ " + base64.StdEncoding.EncodeToString(long) + "\r\n+OK\r\n"; out.String() != want {
+		t.Errorf("%.80q", out.String())
 	}
 }
 
@@ -108,6 +151,7 @@ func FuzzReadLine(f *testing.F) {
 	f.Add([]byte(strings.Repeat("x", 300)+"\nQUIT\n"), uint8(3))
 	f.Add([]byte("\r\n\n\x00\n\r"), uint8(1))
 	f.Add([]byte(strings.Repeat("y", 511)+"\n"), uint8(200))
+	f.Add([]byte("AUTH PLAIN "+strings.Repeat("A", 900)+"\r\nQUIT\r\n"), uint8(255))
 	f.Fuzz(func(t *testing.T, in []byte, size uint8) {
 		r := NewReader(chopped{bytes.NewReader(in), int(size) + 1})
 		for rest := in; ; {
@@ -125,7 +169,7 @@ func FuzzReadLine(f *testing.F) {
 					t.Fatalf("inside a line: %q, %v", got, err)
 				}
 				return
-			case len(line)+1 > pop3.MaxCommand:
+			case len(line)+1 > commandLimit(line):
 				if !errors.Is(err, ErrLongLine) {
 					t.Fatalf("a line of %d octets: %q, %v", len(line), got, err)
 				}

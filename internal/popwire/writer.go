@@ -1,6 +1,7 @@
 package popwire
 
 import (
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -111,6 +112,16 @@ func (w *Writer) status(indicator string, code pop3.Code, text string) error {
 			}
 		}
 	}
+	w.buf = append(w.buf, '\r', '\n')
+	return nil
+}
+
+// Challenge writes a challenge of a SASL exchange: an empty one is "+ ". RFC 5034 section 4; trap 40.
+func (w *Writer) Challenge(challenge []byte) error {
+	if err := w.room(len("+ \r\n") + base64.StdEncoding.EncodedLen(len(challenge))); err != nil {
+		return err
+	}
+	w.buf = base64.StdEncoding.AppendEncode(append(w.buf, "+ "...), challenge)
 	w.buf = append(w.buf, '\r', '\n')
 	return nil
 }

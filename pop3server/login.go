@@ -1,0 +1,256 @@
+package pop3server
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"dewey/auth"
+	"dewey/internal/popwire"
+	"dewey/sasl"
+)
+
+// A login is one try to log in, by whatever method. It is the sasl.Host of its exchange.
+type login struct {
+	*session
+	ctx    context.Context
+	method string
+	user   string        // as the client gave it
+	id     auth.Identity // handed out last; proven when the exchange is done
+	by     string        // who was proven, if he acts as another
+	turn   *auth.Turn
+}
+
+func (s *session) newLogin(ctx context.Context, method string) *login {
+	return &login{session: s, ctx: ctx, method: method}
+}
+
+// close gives the turn back, whatever happened: a backend may panic.
+func (l *login) close() { l.turn.Done(auth.Undecided) }
+
+// begin waits for the turn of a try to log in as user.
+func (l *login) begin(user string) error {
+	l.user = user
+	if strings.ContainsFunc(user, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+		return sasl.ErrForm // trap 41
+	}
+	// To check takes time: what was answered does not wait for it, nor is a buffer held.
+	if err := l.out.Flush(); err != nil {
+		return fatal{err}
+	}
+	l.place.trying()
+	turn, err := l.srv.Throttle.Wait(l.ctx, user, l.info.Remote.Addr(), l.failed)
+	l.turn = turn
+	return err //nolint:wrapcheck // a sentinel, or the context's
+}
+
+// CheckPassword implements sasl.Host.
+func (l *login) CheckPassword(user, password string) error {
+	err := l.begin(user)
+	if err == nil {
+		l.id, err = l.srv.Users.CheckPassword(l.ctx, auth.Attempt{User: user, Password: password, Remote: l.info.Remote.Addr()})
+	}
+	return err
+}
+
+// Secret implements sasl.Host.
+func (l *login) Secret(user, mechanism string) (auth.Secret, error) {
+	keeper, ok := l.srv.Users.(auth.SecretKeeper)
+	if !ok {
+		return auth.Secret{}, errMechanism
+	}
+	if err := l.begin(user); err != nil {
+		return auth.Secret{}, err
+	}
+	secret, err := keeper.Secret(l.ctx, user, mechanism, l.info.Remote.Addr())
+	l.id = secret.Identity
+	return secret, err //nolint:wrapcheck // the mechanism tells rejections by it
+}
+
+// External implements sasl.Host: the user is whom the client's certificate names.
+func (l *login) External() error {
+	users, ok := l.srv.Users.(auth.Directory)
+	if !ok || !l.certified() {
+		return errMechanism
+	}
+	user, err := l.srv.Certified(l.tls.ConnectionState().PeerCertificates[0])
+	if err != nil {
+		return fmt.Errorf("client certificate: %w: %w", err, auth.ErrRejected)
+	}
+	if err := l.begin(user); err != nil {
+		return err
+	}
+	l.id, err = users.Find(l.ctx, user, l.info.Remote.Addr())
+	return err //nolint:wrapcheck // the backend's
+}
+
+// As implements sasl.Host: the user who was proven acts as another. RFC 4422 section 3.4.1.
+func (l *login) As(user string) error {
+	if user == l.user || user == l.id.User {
+		return nil
+	}
+	users, ok := l.srv.Users.(auth.Directory)
+	if !ok {
+		return fmt.Errorf("%q as %q: nobody acts as another here: %w", l.id.User, user, auth.ErrRejected)
+	}
+	id, err := users.Authorize(l.ctx, l.id, user)
+	if err != nil {
+		return fmt.Errorf("%q as %q: %w", l.id.User, user, err)
+	}
+	l.by, l.id = l.id.User, id
+	return nil
+}
+
+// finish ends the try: err is nil if the user was proven.
+func (l *login) finish(err error) (response, error) {
+	switch {
+	case err == nil:
+		l.turn.Done(auth.Passed)
+		return l.enter(l.ctx, l)
+	case errors.Is(err, auth.ErrRejected):
+		l.turn.Done(auth.Failed)
+	default:
+		l.turn.Done(auth.Undecided)
+	}
+	return response{}, l.refuse(l, err)
+}
+
+// offered says whether this client may use a SASL mechanism now.
+func (s *session) offered(m sasl.Mechanism) bool {
+	switch {
+	case s.settings.Mechanisms != nil && !slices.Contains(s.settings.Mechanisms, m.Name),
+		m.Plaintext && !s.plaintext(),
+		m.Plus && s.tls == nil,
+		m.External && !s.certified(),
+		m.Secret != "" && !s.serves(m.Secret):
+		return false
+	case m.Plus:
+		exporter, endPoint := s.bindings()
+		return exporter != nil || endPoint != nil
+	}
+	return true
+}
+
+// serves says whether users can log in by a mechanism that needs a secret: every one of them if it is left to us,
+// since clients pick the strongest that they see and do not fall back.
+func (s *session) serves(mechanism string) bool {
+	keeper, ok := s.srv.Users.(auth.SecretKeeper)
+	return ok && (s.settings.Mechanisms != nil || keeper.Serves(mechanism))
+}
+
+// certified says that the client has a certificate of an authority that we trust.
+func (s *session) certified() bool {
+	_, ok := s.srv.Users.(auth.Directory)
+	return ok && s.srv.Certified != nil && s.tls != nil && len(s.tls.ConnectionState().VerifiedChains) > 0
+}
+
+// mechanisms are the names of those that this client may use now, the strongest first.
+func (s *session) mechanisms() []string {
+	var names []string
+	for _, m := range sasl.All() {
+		if s.offered(m) {
+			names = append(names, m.Name)
+		}
+	}
+	return names
+}
+
+// auth runs a SASL exchange. A bare AUTH is how Outlook asks which mechanisms there are (trap 40). RFC 5034
+// section 4.
+func (s *session) auth(ctx context.Context, args []string) (response, error) {
+	if len(args) == 0 {
+		return response{body: func(w *popwire.Writer) error {
+			for _, name := range s.mechanisms() {
+				if err := w.Line(name); err != nil {
+					return err
+				}
+			}
+			return nil
+		}}, nil
+	}
+	m, ok := sasl.Find(args[0])
+	switch {
+	case !ok:
+		return response{}, errMechanism
+	case m.Plaintext && !s.plaintext():
+		return response{}, errPlaintext
+	case !s.offered(m):
+		return response{}, errMechanism
+	}
+	var first []byte
+	if len(args) > 1 {
+		var err error
+		if first, err = initialResponse(args[1]); err != nil {
+			return response{}, err
+		}
+		if m.ServerFirst {
+			return response{}, errInitial
+		}
+	}
+	l := s.newLogin(ctx, m.Name)
+	defer l.close()
+	return l.finish(s.exchange(m.NewServer(l, s.channel(m)), first))
+}
+
+// exchange sends challenges and takes responses until the mechanism is done; nil if the user is proven.
+func (s *session) exchange(server sasl.Server, response []byte) error {
+	for {
+		challenge, done, err := server.Next(response)
+		if err != nil || done {
+			return err //nolint:wrapcheck // the mechanism's, or the backend's through it
+		}
+		if err := s.out.Challenge(challenge); err != nil {
+			return fatal{err}
+		}
+		line, err := s.next((*popwire.Reader).ReadResponse)
+		switch {
+		case errors.Is(err, popwire.ErrLongLine):
+			return err
+		case err != nil:
+			return fatal{err}
+		case line == "*":
+			return errCancelled
+		}
+		if response, err = decode(line); err != nil {
+			return err
+		}
+	}
+}
+
+// initialResponse is what the client sent with its AUTH: "=" is an empty one. RFC 5034 section 4.
+func initialResponse(arg string) ([]byte, error) {
+	if arg == "=" {
+		return []byte{}, nil
+	}
+	return decode(arg)
+}
+
+// decode undoes base64 and refuses foreign octets, and padding that is missing or not at the end. RFC 5034
+// section 4.
+func decode(line string) ([]byte, error) {
+	octets, err := base64.StdEncoding.Strict().DecodeString(line)
+	if err != nil || strings.ContainsAny(line, "\r\n") { // which Go's decoder skips
+		return nil, errBase64
+	}
+	return append([]byte{}, octets...), nil // not nil, which would be no response
+}
+
+// apop logs in by a digest of the greeting's timestamp and the password. RFC 1939 section 7.
+func (s *session) apop(ctx context.Context, args []string) (response, error) {
+	if s.timestamp == "" {
+		return response{}, errAPOP
+	}
+	l := s.newLogin(ctx, auth.APOP)
+	defer l.close()
+	return l.finish(sasl.APOP(l, s.timestamp, args[0], args[1]))
+}
+
+// offerAPOP makes the timestamp for the greeting, where APOP is offered: clients that see one do not fall back.
+func (s *session) offerAPOP() {
+	if (s.settings.Mechanisms == nil || slices.Contains(s.settings.Mechanisms, auth.APOP)) && s.serves(auth.APOP) {
+		s.timestamp = sasl.NewTimestamp(s.settings.Hostname)
+	}
+}
