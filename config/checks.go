@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"net/url"
 	"strconv"
 	"strings"
 )
@@ -40,6 +41,20 @@ func badHost(s string) string {
 
 // file is the name of a file, or nothing.
 var file = textual{"/etc/dewey/key.pem", func(s string) *fault { return badPath(s) }}
+
+// present is the name of a file.
+var present = textual{file.example, func(s string) *fault {
+	if s == "" {
+		return faultf("write a file, such as "+quoteTOML(file.example), "is empty")
+	}
+	return badPath(s)
+}}
+
+// certificates are files, none twice: the later one would never be shown. Keys may be shared.
+var (
+	certificates = orOne(list(text(present), `["/etc/dewey/cert.pem"]`, func(s string) string { return s }))
+	keyFiles     = orOne(list(text(present), `["/etc/dewey/key.pem"]`, nil))
+)
 
 // folder is the name of a folder.
 var folder = textual{"/var/lib/dewey", func(s string) *fault {
@@ -85,6 +100,48 @@ func address(s string) (string, *fault) {
 	}
 	return net.JoinHostPort(strings.ToLower(host), strconv.FormatUint(n, 10)), nil
 }
+
+// domains are the names that a certificate is for. HTTP-01 proves neither wildcards nor, with most
+// authorities, addresses. RFC 8555 sections 7.1.3 and 8.3.
+var domains = list(word(aString, `"mail.example.org"`, func(s string) (string, *fault) {
+	name := strings.ToLower(strings.TrimSuffix(s, "."))
+	switch _, err := netip.ParseAddr(name); {
+	case err == nil:
+		return "", faultf("write a host name", "%s is an address", quote(s))
+	case strings.HasPrefix(name, "*."):
+		return "", faultf("write each name by itself", "%s is a wildcard: HTTP-01 can't prove it", quote(s))
+	}
+	return name, hostname.check(name)
+}, quoteTOML), `["mail.example.org"]`, func(s string) string { return s })
+
+// email is an address to write to, or nothing.
+var email = textual{"postmaster@example.org", func(s string) *fault {
+	if s == "" {
+		return nil
+	}
+	local, domain, found := strings.Cut(s, "@")
+	if !found || local == "" || badHost(domain) != "" || strings.ContainsFunc(s, func(r rune) bool { return isControl(r) || strings.ContainsRune(" ,:;<>\"", r) }) {
+		return faultf(`write one address, such as "postmaster@example.org"`, "%s is not a mail address", quote(s))
+	}
+	return nil
+}}
+
+// directory is where an ACME server says what it has. RFC 8555 sections 6.1 and 7.1.1.
+var directory = textual{"https://acme-v02.api.letsencrypt.org/directory", func(s string) *fault {
+	u, err := url.Parse(s)
+	if err != nil || u.Scheme != "https" || u.Hostname() == "" || u.User != nil {
+		return faultf(`write a URL such as "https://acme-v02.api.letsencrypt.org/directory"`, "%s is not an https URL", quote(s))
+	}
+	return nil
+}}
+
+// account is a user's or a group's name or number, or nothing. Whether there is one is known at start.
+var account = textual{"dewey", func(s string) *fault {
+	if strings.ContainsFunc(s, func(r rune) bool { return isControl(r) || strings.ContainsRune(" :/", r) }) {
+		return faultf(`write a name or a number, such as "dewey"`, "%s is no name of a user or a group", quote(s))
+	}
+	return nil
+}}
 
 // networks are addresses and prefixes.
 var networks = list(word(aString, `"192.0.2.0/24"`, network, func(p netip.Prefix) string {

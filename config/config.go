@@ -25,6 +25,7 @@ type Config struct {
 	Login    Login
 	Users    Users
 	Maildir  Maildir
+	Process  Process
 
 	sources map[string]Source // by key; what is missing is a default
 }
@@ -43,20 +44,35 @@ type Listener struct {
 
 // TLS is the table [tls].
 type TLS struct {
-	Certificate string // a PEM file; empty: none
-	Key         string
+	Certificate   []string // PEM files, one for each of Key; both empty: dewey makes its own, or has it by ACME
+	Key           []string
+	MinVersion    string   // TLS12 or TLS13
+	ClientCA      string   // a PEM file; empty: clients are not asked for certificates
+	ClientName    string   // ClientNameEmail, ClientNameLocal or ClientNameDNS
+	ACMEDomains   []string // in lower case; empty: no ACME
+	ACMEEmail     string
+	ACMEDirectory string   // an https URL
+	ACMERoots     string   // a PEM file; empty: the system's
+	ACMEListen    []string // host:port; not empty if ACMEDomains is not
 }
 
 // Login is the table [login].
 type Login struct {
-	Plaintext          string // PlaintextNever, PlaintextLoopback or PlaintextAlways
+	Plaintext          string   // PlaintextNever, PlaintextLoopback or PlaintextAlways
+	Mechanisms         []string // of the known ones; nil: dewey chooses; empty and not nil: none
+	UserPass           bool     // USER and PASS are offered where Plaintext allows
 	IdleTimeout        time.Duration
+	TimeLimit          time.Duration // for a connection to log in
 	MaxUnauthenticated int
 	MaxConnections     int
 	MaxPerUser         int
 	MaxPerAddress      int
+	MaxAttempts        int // failed logins on one connection
 	FailureDelay       time.Duration
+	MaxDelay           time.Duration // 0: failures do not delay later logins
+	Remember           time.Duration // 0: a verified password is not remembered
 	TrustedNetworks    []netip.Prefix
+	ProxyNetworks      []netip.Prefix
 }
 
 // Users is the table [users].
@@ -70,11 +86,38 @@ type Maildir struct {
 	Path string // holds placeholders; see MaildirPath
 }
 
+// Process is the table [process].
+type Process struct {
+	User, Group string // names or numbers; empty: nothing is changed
+	Landlock    string // LandlockAuto, LandlockOff or LandlockRequired
+}
+
+// What tls.min_version may be.
+const (
+	TLS12 = "1.2"
+	TLS13 = "1.3"
+)
+
+// What tls.client_name may be: the kind of the subject alternative name (RFC 5280 section 4.2.1.6) that
+// is the user's name.
+const (
+	ClientNameEmail = "email" // the whole address
+	ClientNameLocal = "local" // an address's part before the @
+	ClientNameDNS   = "dns"
+)
+
 // What login.plaintext may be: who may log in with a password in clear, without TLS.
 const (
 	PlaintextNever    = "never"
 	PlaintextLoopback = "loopback"
 	PlaintextAlways   = "always"
+)
+
+// What process.landlock may be.
+const (
+	LandlockAuto     = "auto"
+	LandlockOff      = "off"
+	LandlockRequired = "required"
 )
 
 // Languages are the choices of pop3.language. They are those that pop3server speaks; a test in
@@ -188,42 +231,5 @@ func (c *Config) set(s string) Problems {
 		problems = append(problems, problem(f))
 	}
 	c.sources[name] = Source{Set: true}
-	return problems
-}
-
-// check finds what is wrong between values that are right each by itself.
-func (c *Config) check() Problems {
-	var problems Problems
-	report := func(key string, f fault) {
-		problems = append(problems, Problem{Source: c.Source(key), Key: key, Wrong: f.wrong, Right: f.right})
-	}
-	if (c.TLS.Certificate == "") != (c.TLS.Key == "") {
-		has, lacks := "tls.certificate", "tls.key"
-		if c.TLS.Certificate == "" {
-			has, lacks = lacks, has
-		}
-		report(has, fault{wrong: "is set, but " + lacks + " is not", right: "set both or none"})
-	}
-	// Two listeners can't have one address. A default gives way in silence: its listener may be one
-	// that is not served at all.
-	at := map[string]string{}
-	for _, l := range []struct {
-		key    string
-		listen []string
-	}{{"pop3.listen", c.POP3.Listen}, {"pop3s.listen", c.POP3S.Listen}, {"lmtp.listen", c.LMTP.Listen}} {
-		if c.Source(l.key).IsDefault() {
-			continue
-		}
-		for _, a := range l.listen {
-			if other, taken := at[a]; taken && !strings.HasSuffix(a, ":0") {
-				report(l.key, fault{
-					wrong: fmt.Sprintf("%s is also in %s", quote(a), other),
-					right: "give each listener an address of its own",
-				})
-			}
-			at[a] = l.key
-		}
-	}
-	byLine(problems)
 	return problems
 }

@@ -38,12 +38,21 @@ func TestDefaultsAreTheContract(t *testing.T) {
 		POP3:     POP3{Listen: []string{"127.0.0.1:1110"}, Language: "i-default"},
 		POP3S:    Listener{Listen: []string{"127.0.0.1:1995"}},
 		LMTP:     Listener{Listen: []string{"127.0.0.1:1024"}},
+		TLS: TLS{
+			MinVersion: "1.2", ClientName: "email",
+			ACMEDirectory: "https://acme-v02.api.letsencrypt.org/directory", ACMEListen: []string{":80"},
+		},
 		Login: Login{
-			Plaintext: "loopback", IdleTimeout: 10 * time.Minute, MaxUnauthenticated: 1000,
-			MaxConnections: 100000, MaxPerUser: 10, MaxPerAddress: 100, FailureDelay: time.Second,
+			Plaintext: "loopback", UserPass: true, IdleTimeout: 10 * time.Minute, TimeLimit: 30 * time.Minute,
+			MaxUnauthenticated: 1000, MaxConnections: 100000, MaxPerUser: 10, MaxPerAddress: 100, MaxAttempts: 10,
+			FailureDelay: time.Second, MaxDelay: 8 * time.Second, Remember: 5 * time.Minute,
 		},
 		Users:   Users{File: "{data}/users"},
 		Maildir: Maildir{Path: "{data}/mail/{user}"},
+		Process: Process{Landlock: "auto"},
+	}
+	if got.Login.Mechanisms != nil {
+		t.Errorf("login.mechanisms is %q, not auto", got.Login.Mechanisms)
 	}
 	if diff := cmp.Diff(want, got, ignoreSources, cmpopts.EquateEmpty()); diff != "" {
 		t.Error(diff)
@@ -170,7 +179,8 @@ func TestUnreadableFiles(t *testing.T) {
 
 // What Print writes gives the same configuration again.
 func TestPrintRoundTrip(t *testing.T) {
-	first, err := load(t, "data = \"/a\\u0020\\\"b\\\\ü#\"\n[tls]\ncertificate='/x'\nkey='''/y'''\n",
+	first, err := load(t, "data = \"/a\\u0020\\\"b\\\\ü#\"\n[tls]\ncertificate='/x'\nkey=['/y\",']\nacme_listen=[]\n",
+		"login.mechanisms=plain", "login.remember=0", "process.user=vmail", "tls.acme_roots=/r",
 		"login.trusted_networks=10.0.0.0/8,::ffff:192.0.2.9,2001:db8::1", "pop3.listen=", "login.failure_delay=1m0s",
 		"maildir.path={home}/Maildir")
 	if err != nil {

@@ -188,6 +188,21 @@ func list[T any](of kind[T], example string, same func(T) string) kind[[]T] {
 	}
 }
 
+// orOne is a list for which a single string may stand.
+func orOne(of kind[[]string]) kind[[]string] {
+	read := of.read
+	of.read = func(r raw) ([]string, []fault) {
+		switch {
+		case r.what == aString && r.text == "": // what it was, before it was a list
+			r = raw{what: aList, line: r.line}
+		case r.what == aString:
+			r = raw{what: aList, line: r.line, list: []raw{r}}
+		}
+		return read(r)
+	}
+	return of
+}
+
 // splitList reads what --set gives for a list. An address in brackets ("[::1]:110") is none in TOML.
 func splitList[T any](of kind[T], s string) (raw, *fault) {
 	trimmed := strings.TrimSpace(s)

@@ -34,8 +34,8 @@ type Host interface {
 	Secret(user, mechanism string) (auth.Secret, error)
 	// External proves the user whom the client's certificate names.
 	External() error
-	// As names the user as whom the client wants to act; it is called at most once, with a name that is
-	// not empty and different from the user's own.
+	// As names the user as whom the client wants to act; it is called at most once, when all else is
+	// proven, with a name that is not empty. It may be the user's own: in another spelling, or with EXTERNAL.
 	As(user string) error
 }
 

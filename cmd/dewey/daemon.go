@@ -156,8 +156,8 @@ func (d *daemon) warn(c *config.Config) {
 	for key, empty := range map[string]bool{
 		"pop3s.listen":    len(c.POP3S.Listen) == 0,
 		"lmtp.listen":     len(c.LMTP.Listen) == 0,
-		"tls.certificate": c.TLS.Certificate == "",
-		"tls.key":         c.TLS.Key == "",
+		"tls.certificate": len(c.TLS.Certificate) == 0,
+		"tls.key":         len(c.TLS.Key) == 0,
 	} {
 		if !empty && !c.Source(key).IsDefault() {
 			unserved = append(unserved, key)
