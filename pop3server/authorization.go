@@ -80,7 +80,7 @@ func (s *session) pass(ctx context.Context, args []string) (response, error) {
 	if user == "" {
 		return response{}, errNoUser
 	}
-	l := s.newLogin(ctx, "USER")
+	l := s.newLogin(ctx, "PASS")
 	defer l.close()
 	return l.finish(l.CheckPassword(user, args[0]))
 }

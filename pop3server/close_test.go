@@ -28,7 +28,7 @@ func TestQuitAfterClose(t *testing.T) {
 	srv.sessions = make(map[*session]struct{})
 	here, there := net.Pipe()
 	served := make(chan struct{})
-	go func() { defer close(served); srv.serve(context.Background(), there) }()
+	go func() { defer close(served); srv.serve(context.Background(), there, false) }()
 	in := bufio.NewReader(here)
 	_, _ = in.ReadString('\n')
 	for _, command := range []string{"USER a", "PASS b", "DELE 1"} {

@@ -69,6 +69,7 @@ func TestPanicAnywhere(t *testing.T) {
 			if got := b.ask(t, login+"QUIT\r\n"); !strings.HasSuffix(got, "+OK 1 message (120 octets)\r\n+OK bye\r\n") {
 				t.Errorf("the next session: %q", got)
 			}
+			b.end()
 			if !strings.Contains(b.log.String(), "panic in session") {
 				t.Error("not logged")
 			}

@@ -3,6 +3,7 @@ package pop3server_test
 import (
 	"bufio"
 	"bytes"
+	"encoding/base64"
 	"errors"
 	"io"
 	"log/slog"
@@ -15,7 +16,7 @@ import (
 )
 
 var fuzzSeeds = []string{
-	"", "\r\n", "CAPA\r\n", "QUIT\r\n", "QUIT now\r\n", "QUIT", "USER mrose\r\nPASS tanstaaf\r\nSTAT\r\n", "AUTH\r\nAUTH PLAIN\r\n",
+	"", "\r\n", "CAPA\r\n", "QUIT\r\n", "QUIT now\r\n", "QUIT", "USER mrose\r\nPASS tanstaaf\r\nSTAT\r\n", "AUTH\r\nAUTH PLAIN\r\n", "AUTH PLAIN\r\nAG1yb3NlAHRhbnN0YWFm\r\nSTAT\r\n", "AUTH LOGIN\r\nbXJvc2U=\r\n*\r\n", "AUTH PLAIN =\r\n",
 	"LANG de\r\nLANG\r\nUTF8\r\nCAPA\r\n", "STAT\r\nLIST\r\nUIDL\r\nRETR 1\r\nTOP 2 1\r\nDELE 1\r\nRSET\r\nNOOP\r\nQUIT\r\n",
 	"DELE 1\r\nDELE 2\r\nDELE 3\r\nQUIT\r\n", "LIST 01\nLIST 0\nLIST 4294967297\nTOP 1 -1\n", "RETR \x00\r\n\xff\xff\r\n",
 	"GET / HTTP/1.1\r\nHost: a\r\n\r\n", strings.Repeat("NOOP\r\n", 100), strings.Repeat("x", 300) + "\r\nQUIT\r\n", "USER %s%n\r\nPASS  \r\n",
@@ -26,6 +27,9 @@ var fuzzSeeds = []string{
 func FuzzAuthorization(f *testing.F) { fuzzSession(f, "") }
 
 func FuzzTransaction(f *testing.F) { fuzzSession(f, login) }
+
+// ending ends the last line, and a SASL exchange, and the session.
+const ending = "\n*\nQUIT\n"
 
 func fuzzSession(f *testing.F, prefix string) {
 	for _, s := range fuzzSeeds {
@@ -43,8 +47,7 @@ func fuzzSession(f *testing.F, prefix string) {
 		written := make(chan struct{})
 		go func() {
 			defer close(written)
-			// The last line is ended and a QUIT follows, so that the session ends by itself.
-			_, _ = io.WriteString(c, prefix+string(in)+"\nQUIT\n")
+			_, _ = io.WriteString(c, prefix+string(in)+ending)
 		}()
 		out, err := io.ReadAll(c)
 		if err != nil {
@@ -57,7 +60,7 @@ func fuzzSession(f *testing.F, prefix string) {
 		if e := <-ended; e.Err != nil && !errors.Is(e.Err, io.ErrClosedPipe) {
 			t.Fatal(e.Err)
 		}
-		marked := conform(t, bufio.NewReader(bytes.NewReader(out)), strings.SplitAfter(prefix+string(in)+"\nQUIT\n", "\n"))
+		marked := conform(t, bufio.NewReader(bytes.NewReader(out)), strings.SplitAfter(prefix+string(in)+ending, "\n"))
 		if len(mail.removed) != marked {
 			t.Fatalf("%d removed, %d marked", len(mail.removed), marked)
 		}
@@ -69,6 +72,12 @@ func fuzzSession(f *testing.F, prefix string) {
 func conform(t *testing.T, out *bufio.Reader, lines []string) (marked int) {
 	status := func() string {
 		l, err := out.ReadString('\n')
+		if rest, ok := strings.CutPrefix(l, "+ "); err == nil && ok { // a challenge
+			if _, err := base64.StdEncoding.DecodeString(strings.TrimSuffix(rest, "\r\n")); err != nil {
+				t.Fatalf("challenge %q: %v", l, err)
+			}
+			return l
+		}
 		if err != nil || len(l) > pop3.MaxResponse || !strings.HasSuffix(l, "\r\n") ||
 			!strings.HasPrefix(l, "+OK") && !strings.HasPrefix(l, "-ERR") || strings.ContainsFunc(l[:len(l)-2], unicode.IsControl) {
 			t.Fatalf("status line %q, %v", l, err)
@@ -76,9 +85,12 @@ func conform(t *testing.T, out *bufio.Reader, lines []string) (marked int) {
 		return l
 	}
 	status() // the greeting
+	exchange := false
 	for _, line := range lines {
 		response := status()
-		if !strings.HasPrefix(response, "+OK") {
+		exchanged := exchange
+		exchange = strings.HasPrefix(response, "+ ")
+		if exchanged || !strings.HasPrefix(response, "+OK") {
 			continue
 		}
 		words := strings.Fields(strings.ToUpper(line))

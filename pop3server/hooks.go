@@ -34,7 +34,7 @@ type Session struct {
 	TLS    bool   // up to here, not only up to a proxy
 	User   string // empty before login
 	By     string // who was proven, if he acts as User
-	Method string // USER, APOP or the SASL mechanism; empty before login
+	Method string // PASS, APOP or the SASL mechanism; empty before login
 }
 
 // End says how a session ended.

@@ -174,13 +174,16 @@ func TestBounds(t *testing.T) {
 		{"an address", pop3server.Settings{MaxPerAddress: 2}, []string{"192.0.2.1", "192.0.2.2", "192.0.2.1", "192.0.2.1"}, many},
 		{"a /64", pop3server.Settings{MaxPerAddress: 2}, []string{"2001:db8::1", "2001:db8:0:1::1", "2001:db8::2", "2001:db8::3"}, many},
 		{"other addresses", pop3server.Settings{MaxPerAddress: 1}, []string{"192.0.2.1", "192.0.2.2"}, "+OK dewey ready"},
-		{"trusted", pop3server.Settings{MaxPerAddress: 1, Trusted: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}}, []string{"192.0.2.1", "192.0.2.1"}, "+OK dewey ready"},
+		{"trusted", pop3server.Settings{MaxPerAddress: 1, Trusted: []netip.Prefix{netip.MustParsePrefix("192.0.2.1/32")}}, []string{"192.0.2.9", "192.0.2.1", "192.0.2.1"}, "+OK [XCLIENT] dewey ready"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := newBench(t, newShelf(), func(s *pop3server.Server) { s.Settings = c.settings })
 			for i, from := range c.from {
 				v := b.visit(t, from)
 				want := "+OK dewey ready"
+				if trusted := c.settings.Trusted; len(trusted) > 0 && trusted[0].Contains(netip.MustParseAddr(from)) {
+					want = "+OK [XCLIENT] dewey ready"
+				}
 				if i == len(c.from)-1 {
 					want = c.want
 				}

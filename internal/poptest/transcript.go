@@ -29,6 +29,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -102,8 +103,7 @@ func parse(data []byte) (Transcript, error) {
 	return tr, nil
 }
 
-// Play plays the transcript on connections that dial makes. It wants to run in a synctest bubble if it
-// has waits. At its end the connection is closed.
+// Play plays the transcript on connections that dial makes, in a synctest bubble. At its end the connection is closed.
 func (tr Transcript) Play(t *testing.T, dial func() net.Conn) {
 	t.Helper()
 	c := newClient(dial())
@@ -111,6 +111,7 @@ func (tr Transcript) Play(t *testing.T, dial func() net.Conn) {
 	for _, s := range tr.steps {
 		if s.verb == "connect" {
 			c.close()
+			synctest.Wait() // the server has noticed
 			c = newClient(dial())
 			continue
 		}
