@@ -91,7 +91,7 @@ func (s *scramServer) first(response []byte) ([]byte, step, error) {
 
 // binding returns the channel binding of the kind that the client names. A flag that does not fit the
 // mechanism, or the mechanism not to what was offered, means that someone may sit in the middle. RFC 5802
-// section 6. tls-unique is not there, although section 6.1 wants it: RFC 9266 section 3 replaces it.
+// section 6. tls-unique, which section 6.1 wants, is not there: TLS 1.3 has none (RFC 9266 section 3).
 func (s *scramServer) binding(flag, name string) (scram.ChannelBinding, error) {
 	var none scram.ChannelBinding
 	switch {
