@@ -149,11 +149,11 @@ func cramStates(password string) (states [32]byte) {
 
 // A scramClient is the client's arithmetic, from RFC 5802 section 3.
 type scramClient struct {
-	hash                   func() hash.Hash
-	gs2, bare, password    string
-	binding                []byte // cbind-data
-	salted, stored         []byte
-	final, serverSignature string
+	hash                func() hash.Hash
+	gs2, bare, password string
+	binding             []byte // cbind-data
+	extensions          string // of client-final-message, each with a comma before it
+	serverSignature     string // after answer
 }
 
 // answer makes client-final-message of server-first-message.
@@ -168,20 +168,22 @@ func (c *scramClient) answer(t testing.TB, serverFirst string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if own := c.bare[strings.Index(c.bare, ",r=")+3:]; !strings.HasPrefix(nonce, own) || len(nonce) < len(own)+16 {
+	_, own, _ := strings.Cut(c.bare, ",r=")
+	own, _, _ = strings.Cut(own, ",")
+	if !strings.HasPrefix(nonce, own) || len(nonce) < len(own)+16 {
 		t.Fatalf("nonce %q after %q", nonce, own)
 	}
-	if c.salted, err = pbkdf2.Key(c.hash, c.password, salt, iterations, c.hash().Size()); err != nil {
+	salted, err := pbkdf2.Key(c.hash, c.password, salt, iterations, c.hash().Size())
+	if err != nil {
 		t.Fatal(err)
 	}
-	without := "c=" + base64.StdEncoding.EncodeToString(append([]byte(c.gs2), c.binding...)) + ",r=" + nonce
+	without := "c=" + base64.StdEncoding.EncodeToString(append([]byte(c.gs2), c.binding...)) + ",r=" + nonce + c.extensions
 	text := []byte(c.bare + "," + serverFirst + "," + without)
-	key := mac(c.hash, c.salted, []byte("Client Key"))
+	key := mac(c.hash, salted, []byte("Client Key"))
 	proof := mac(c.hash, digest(c.hash, key), text)
 	subtle.XORBytes(proof, proof, key)
-	c.serverSignature = "v=" + base64.StdEncoding.EncodeToString(mac(c.hash, mac(c.hash, c.salted, []byte("Server Key")), text))
-	c.final = without + ",p=" + base64.StdEncoding.EncodeToString(proof)
-	return c.final
+	c.serverSignature = "v=" + base64.StdEncoding.EncodeToString(mac(c.hash, mac(c.hash, salted, []byte("Server Key")), text))
+	return without + ",p=" + base64.StdEncoding.EncodeToString(proof)
 }
 
 // play sends responses until the exchange ends; nil is no initial response.
