@@ -1,6 +1,7 @@
 package sasl
 
 import (
+	"cmp"
 	"crypto/sha1" //nolint:gosec // SCRAM does not rest on what is broken in it
 	"crypto/sha256"
 	"fmt"
@@ -129,15 +130,15 @@ func (s *scramServer) credentials(user string) (scram.StoredCredentials, error) 
 	if err != nil {
 		return none, err
 	}
+	other := auth.SCRAM{
+		Salt:       madeUp(s.secret, s.user, madeUpSalt),
+		Iterations: madeUpIterations,
+		StoredKey:  madeUp(s.secret+" StoredKey", s.user, s.size),
+		ServerKey:  madeUp(s.secret+" ServerKey", s.user, s.size),
+	}
 	k := stored.SCRAM
 	if len(k.Salt) == 0 || k.Iterations <= 0 || len(k.StoredKey) != s.size || len(k.ServerKey) != s.size {
-		refusal = or(refusal, errNoSecret)
-		k = auth.SCRAM{
-			Salt:       madeUp(s.secret, s.user, madeUpSalt),
-			Iterations: madeUpIterations,
-			StoredKey:  madeUp(s.secret+" StoredKey", s.user, s.size),
-			ServerKey:  madeUp(s.secret+" ServerKey", s.user, s.size),
-		}
+		k, refusal = other, cmp.Or(refusal, errNoSecret)
 	}
 	s.refusal = refusal
 	return scram.StoredCredentials{
