@@ -86,7 +86,7 @@ func checkPassword(h Host, user, password string) error {
 }
 
 // query is SASLprep for what is looked up and not stored: code points that Unicode 3.2 did not have are
-// allowed (RFC 3454 section 7, RFC 4013 section 2.5). The library's own profile forbids them: table A.1.
+// allowed (RFC 4013 section 2.5). The library's own profile forbids them: table A.1.
 var query = stringprep.Profile{
 	Mappings:  stringprep.SASLprep.Mappings,
 	Normalize: true,
@@ -104,7 +104,7 @@ func prepare(name string) (string, error) {
 		return "", err
 	}
 	prepared, err := query.Prepare(name)
-	if err != nil || prepared == "" {
+	if err != nil || prepared == "" || len(prepared) > maxCredential { // one letter may become 33 octets
 		return "", fmt.Errorf("%w: a name that SASLprep forbids", auth.ErrRejected)
 	}
 	return prepared, nil

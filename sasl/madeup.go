@@ -12,7 +12,8 @@ import (
 
 // A host should make up a secret for names that it doesn't know: it alone can see to it that the secret
 // looks like those of its users and is the same after a restart. For a host that hands out an empty one
-// there is this: it is the same for a name as long as the process lives.
+// there is this: it is the same for a name as long as the process lives. It is made for users who have a
+// secret too, so that all take equally long.
 var madeUpKey = sync.OnceValue(func() []byte {
 	key := make([]byte, sha256.Size)
 	_, _ = rand.Read(key) // never fails
@@ -35,11 +36,3 @@ func madeUp(use, user string, n int) []byte {
 
 // errNoSecret refuses a user for whom the host has nothing that serves and did not say so.
 var errNoSecret = fmt.Errorf("%w: no usable secret is stored", auth.ErrRejected)
-
-// or keeps a refusal if there is one.
-func or(refusal, another error) error {
-	if refusal != nil {
-		return refusal
-	}
-	return another
-}

@@ -2,6 +2,7 @@ package sasl
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/md5" //nolint:gosec // the mechanisms are made of it
 	"crypto/rand"
 	"crypto/subtle"
@@ -45,9 +46,9 @@ func APOP(h Host, timestamp, user, digest string) error {
 	if err != nil {
 		return err
 	}
+	other := madeUp(auth.APOP, user, madeUpSalt)
 	if s.Password == "" {
-		refusal = or(refusal, errNoSecret)
-		s.Password = hex.EncodeToString(madeUp(auth.APOP, user, madeUpSalt/2))
+		s.Password, refusal = string(other), cmp.Or(refusal, errNoSecret)
 	}
 	sum := md5.Sum([]byte(timestamp + s.Password)) //nolint:gosec // the mechanism is made of it
 	return compare(sum[:], digest, refusal)
@@ -74,9 +75,9 @@ func cramMD5(h Host, challenge, response string) error {
 	if err != nil {
 		return err
 	}
+	other := madeUp(auth.CRAMMD5, user, len(s.CRAMMD5))
 	if s.CRAMMD5 == ([32]byte{}) {
-		refusal = or(refusal, errNoSecret)
-		s.CRAMMD5 = [32]byte(madeUp(auth.CRAMMD5, user, len(s.CRAMMD5)))
+		s.CRAMMD5, refusal = [32]byte(other), cmp.Or(refusal, errNoSecret)
 	}
 	sum, err := hmacMD5(s.CRAMMD5, challenge)
 	if err != nil {

@@ -1,6 +1,7 @@
 package sasl
 
 import (
+	"cmp"
 	"crypto/sha1" //nolint:gosec // SCRAM does not rest on what is broken in it
 	"crypto/sha256"
 	"fmt"
@@ -91,7 +92,7 @@ func (s *scramServer) first(response []byte) ([]byte, step, error) {
 
 // binding returns the channel binding of the kind that the client names. A flag that does not fit the
 // mechanism, or the mechanism not to what was offered, means that someone may sit in the middle. RFC 5802
-// section 6. tls-unique is not there, although section 6.1 wants it: RFC 9266 section 3 replaces it.
+// section 6. tls-unique, which section 6.1 wants, is not there: TLS 1.3 has none (RFC 9266 section 3).
 func (s *scramServer) binding(flag, name string) (scram.ChannelBinding, error) {
 	var none scram.ChannelBinding
 	switch {
@@ -129,15 +130,15 @@ func (s *scramServer) credentials(user string) (scram.StoredCredentials, error) 
 	if err != nil {
 		return none, err
 	}
+	other := auth.SCRAM{
+		Salt:       madeUp(s.secret, s.user, madeUpSalt),
+		Iterations: madeUpIterations,
+		StoredKey:  madeUp(s.secret+" StoredKey", s.user, s.size),
+		ServerKey:  madeUp(s.secret+" ServerKey", s.user, s.size),
+	}
 	k := stored.SCRAM
 	if len(k.Salt) == 0 || k.Iterations <= 0 || len(k.StoredKey) != s.size || len(k.ServerKey) != s.size {
-		refusal = or(refusal, errNoSecret)
-		k = auth.SCRAM{
-			Salt:       madeUp(s.secret, s.user, madeUpSalt),
-			Iterations: madeUpIterations,
-			StoredKey:  madeUp(s.secret+" StoredKey", s.user, s.size),
-			ServerKey:  madeUp(s.secret+" ServerKey", s.user, s.size),
-		}
+		k, refusal = other, cmp.Or(refusal, errNoSecret)
 	}
 	s.refusal = refusal
 	return scram.StoredCredentials{
