@@ -1,11 +1,16 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
@@ -13,11 +18,16 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
+	"dewey/auth"
 	"dewey/auth/passwdfile"
+	"dewey/certificate"
 	"dewey/config"
+	"dewey/internal/confine"
+	"dewey/internal/proxyheader"
 	"dewey/pop3server"
 	"dewey/store/maildir"
 )
@@ -26,17 +36,23 @@ import (
 type daemon struct {
 	log     *slog.Logger
 	load    func() (*config.Config, error)
+	file    string // of the configuration; empty: none
 	grace   time.Duration
 	signals <-chan os.Signal
 	manager manager
+	confine func(confine.Cage) (int, error) // nil: the process is not ours to confine
 
-	started *config.Config // what it was started with: where users and mail are
-	config  *config.Config // what is in effect for the rest
-	users   *passwdfile.File
-	server  *pop3server.Server
-	bound   map[string]net.Listener // by their address in pop3.listen
-	passed  []net.Listener          // by systemd, used instead
-	serving sync.WaitGroup
+	started      *config.Config // what it was started with: where users and mail are
+	config       *config.Config // what is in effect for the rest
+	users        *passwdfile.File
+	certificates *certificate.Keeper
+	throttle     *auth.Throttle
+	proxies      atomic.Pointer[proxyheader.Proxies]
+	server       *pop3server.Server
+	bound        map[spot]net.Listener // those of the configuration
+	passed       map[spot]net.Listener // by systemd: their doors have no others
+	challenges   net.Listener          // where ACME's are answered; nil without ACME
+	serving      sync.WaitGroup
 	failed  chan error // from a listener that could not be served
 }
 
@@ -48,12 +64,26 @@ func (d *daemon) run() error {
 	if err := d.bind(); err != nil {
 		return err
 	}
+	if err := d.certify(); err != nil {
+		return err
+	}
+	if err := d.drop(); err != nil {
+		return err
+	}
 	d.failed = make(chan error, 1)
-	for _, l := range d.listeners() {
-		d.serve(l)
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+	d.serving.Go(func() {
+		if err := d.certificates.Run(ctx); err != nil && ctx.Err() == nil {
+			d.log.Error("certificates are no longer looked after", "error", err)
+		}
+	})
+	for s, l := range d.listeners() {
+		d.serve(s, l)
 	}
 	d.manager.ready(d.status())
 	err := d.loop()
+	stop()
 	d.serving.Wait()
 	return err
 }
@@ -68,19 +98,46 @@ func (d *daemon) prepare() error {
 	if err := makeData(c.Data); err != nil {
 		return err
 	}
-	if d.users, err = openUsers(c, d.log); err != nil {
+	key, err := loginKey(c.Data)
+	if err != nil {
 		return err
 	}
+	if d.users, err = openUsers(c, key, d.log); err != nil {
+		return err
+	}
+	d.throttle = auth.NewThrottle(limits(c))
+	d.takeProxies(c)
 	d.server = &pop3server.Server{
 		Users:     d.users,
 		Maildrops: maildir.New(maildir.Options{Path: c.MaildirPath, Logger: d.log}),
 		Settings:  settings(c),
 		Logger:    d.log,
-	}
-	if err := d.server.Reconfigure(settings(c)); err != nil { // checks them
-		return fmt.Errorf("settings: %w", err)
+		Throttle:  d.throttle,
+		Wrap: func(ctx context.Context, c net.Conn) (net.Conn, error) {
+			return d.proxies.Load().Wrap(ctx, c) //nolint:wrapcheck // says all
+		},
 	}
 	d.warn(c)
+	return nil
+}
+
+// certify opens the certificates, which needs the rights that the process has at start.
+func (d *daemon) certify() error {
+	var err error
+	if d.certificates, err = openCertificates(d.config, d.challenges, d.log); err != nil {
+		return err
+	}
+	for _, i := range d.certificates.Describe() {
+		d.log.Info("certificate", "names", strings.Join(i.Names, " "), "file", i.File, "self_made", i.SelfMade,
+			"not_after", i.NotAfter.UTC().Format(time.DateOnly), "sha256", i.Fingerprint)
+	}
+	d.server.TLS = d.certificates.TLS()
+	if d.config.TLS.ClientCA != "" {
+		d.server.Certified = func(c *x509.Certificate) (string, error) { return certificate.Name(d.started.TLS.ClientName, c) }
+	}
+	if err := d.server.Reconfigure(settings(d.config)); err != nil { // checks them
+		return fmt.Errorf("settings: %w", err)
+	}
 	return nil
 }
 
@@ -109,7 +166,7 @@ func cause(err error) error {
 }
 
 // openUsers reads the users file. Only the default one may be missing.
-func openUsers(c *config.Config, log *slog.Logger) (*passwdfile.File, error) {
+func openUsers(c *config.Config, key []byte, log *slog.Logger) (*passwdfile.File, error) {
 	name := c.UsersFile()
 	if _, err := os.Stat(name); errors.Is(err, fs.ErrNotExist) {
 		if s := c.Source("users.file"); !s.IsDefault() {
@@ -117,7 +174,7 @@ func openUsers(c *config.Config, log *slog.Logger) (*passwdfile.File, error) {
 		}
 		log.Warn("no users yet; add one: dewey user add NAME", "file", name)
 	}
-	f, err := passwdfile.Open(name, passwdfile.Options{Logger: log, Weak: c.Users.WeakSchemes})
+	f, err := passwdfile.Open(name, passwdfile.Options{Logger: log, Weak: c.Users.WeakSchemes, Remember: c.Login.Remember, Key: key})
 	if err != nil {
 		return nil, err //nolint:wrapcheck // names the file and the line of each error
 	}
@@ -129,8 +186,12 @@ func settings(c *config.Config) pop3server.Settings {
 	s := pop3server.Settings{
 		Hostname:           c.Hostname,
 		Plaintext:          plaintext[c.Login.Plaintext],
+		NoUserPass:         !c.Login.UserPass,
+		Mechanisms:         c.Login.Mechanisms,
 		IdleTimeout:        c.Login.IdleTimeout,
+		LoginTimeout:       c.Login.TimeLimit,
 		FailureDelay:       c.Login.FailureDelay,
+		MaxAttempts:        c.Login.MaxAttempts,
 		MaxConnections:     c.Login.MaxConnections,
 		MaxUnauthenticated: c.Login.MaxUnauthenticated,
 		MaxPerUser:         c.Login.MaxPerUser,
@@ -144,6 +205,18 @@ func settings(c *config.Config) pop3server.Settings {
 	return s
 }
 
+// limits are what the throttle goes by.
+func limits(c *config.Config) auth.Limits {
+	return auth.Limits{MaxDelay: c.Login.MaxDelay, Trusted: c.Login.TrustedNetworks}
+}
+
+func (d *daemon) takeProxies(c *config.Config) {
+	proxies := proxyheader.Proxies(c.Login.ProxyNetworks)
+	d.proxies.Store(&proxies)
+}
+
+var tlsVersions = map[string]uint16{config.TLS12: tls.VersionTLS12, config.TLS13: tls.VersionTLS13}
+
 var plaintext = map[string]pop3server.Plaintext{
 	config.PlaintextNever:    pop3server.PlaintextNever,
 	config.PlaintextLoopback: pop3server.PlaintextLoopback,
@@ -152,32 +225,15 @@ var plaintext = map[string]pop3server.Plaintext{
 
 // warn tells what is configured and will not be as the administrator may think.
 func (d *daemon) warn(c *config.Config) {
-	var unserved []string
-	for key, empty := range map[string]bool{
-		"pop3s.listen":    len(c.POP3S.Listen) == 0,
-		"lmtp.listen":     len(c.LMTP.Listen) == 0,
-		"tls.certificate": len(c.TLS.Certificate) == 0,
-		"tls.key":         len(c.TLS.Key) == 0,
-	} {
-		if !empty && !c.Source(key).IsDefault() {
-			unserved = append(unserved, key)
-		}
-	}
-	if len(unserved) > 0 {
-		slices.Sort(unserved)
-		d.log.Warn("set, but without effect: this version serves neither TLS nor LMTP", "keys", strings.Join(unserved, " "))
+	if len(c.LMTP.Listen) > 0 && !c.Source("lmtp.listen").IsDefault() {
+		d.log.Warn("set, but without effect: this version takes no mail in", "keys", "lmtp.listen")
 	}
 	if n := d.users.Plain(); n > 0 {
 		d.log.Warn("whoever can read the users file can read passwords in it: {PLAIN}, or one of its other names; only APOP and CRAM-MD5 need that; to change one: dewey user passwd NAME",
 			"users", n)
 	}
-	switch c.Login.Plaintext {
-	case config.PlaintextNever:
-		d.log.Warn("nobody can log in: login.plaintext is never, and this version has no TLS")
-	case config.PlaintextLoopback:
-		if slices.ContainsFunc(c.POP3.Listen, reachable) {
-			d.log.Warn("only this machine can log in: login.plaintext is loopback, and this version has no TLS")
-		}
+	if c.Login.Plaintext == config.PlaintextAlways && slices.ContainsFunc(c.POP3.Listen, reachable) {
+		d.log.Warn("passwords may cross the network as they are: login.plaintext is always; loopback would ask for TLS")
 	}
 }
 
@@ -191,40 +247,89 @@ func reachable(address string) bool {
 	return err != nil || !ip.IsLoopback()
 }
 
-// bind binds the addresses of pop3.listen, or takes the sockets that systemd has bound.
+// bind binds the addresses of each door, or takes the sockets that systemd has bound for it.
 func (d *daemon) bind() error {
 	var err error
 	if d.passed, err = activated(); err != nil {
 		return err
 	}
-	if len(d.passed) > 0 {
-		if !d.config.Source("pop3.listen").IsDefault() {
-			d.log.Warn("pop3.listen is without effect: systemd passed the sockets")
+	for _, door := range doors {
+		if d.has(door) && !d.config.Source(door.key).IsDefault() {
+			d.log.Warn(door.key + " is without effect: systemd passed the sockets")
 		}
-		return nil
 	}
-	if len(d.config.POP3.Listen) == 0 {
-		return errors.New("pop3.listen: is empty, so there is nothing to serve; write host:port, such as 127.0.0.1:1110")
+	must, may := d.spots(d.config)
+	if d.bound, err = listenAll(must); err != nil {
+		return err
 	}
-	d.bound, err = listenAll("pop3.listen", d.config.POP3.Listen)
+	for _, s := range may {
+		if l, err := listen(s.key, s.address); err == nil {
+			d.bound[s] = l
+		} else {
+			d.log.Warn("not served", "error", err)
+		}
+	}
+	if len(d.bound)+len(d.passed) == 0 {
+		return errors.New("pop3.listen: is empty, and so is pop3s.listen: there is nothing to serve; write host:port, such as 127.0.0.1:1110")
+	}
+	if len(d.config.TLS.ACMEDomains) > 0 {
+		d.challenges, err = listen("tls.acme_listen", d.config.TLS.ACMEListen[0])
+	}
 	return err
 }
 
-// listeners are all that are served, in the order of their addresses.
-func (d *daemon) listeners() []net.Listener {
-	list := slices.Clone(d.passed)
-	for _, l := range d.bound {
-		list = append(list, l)
+// spots are those that a configuration asks for, and those that it may have if they are free: the default of
+// pop3s.listen where pop3.listen is not the default, since two servers on one machine may be told apart by
+// that alone. Where systemd passed sockets no default counts.
+func (d *daemon) spots(c *config.Config) (must, may []spot) {
+	for _, door := range doors {
+		byDefault := c.Source(door.key).IsDefault()
+		if d.has(door) || byDefault && len(d.passed) > 0 {
+			continue
+		}
+		list := &must
+		if byDefault && door.key == "pop3s.listen" && !c.Source("pop3.listen").IsDefault() {
+			list = &may
+		}
+		for _, address := range door.listen(c) {
+			*list = append(*list, spot{door.key, address})
+		}
 	}
-	slices.SortFunc(list, func(a, b net.Listener) int { return strings.Compare(a.Addr().String(), b.Addr().String()) })
-	return list
+	return must, may
+}
+
+// has says that systemd passed sockets for a door.
+func (d *daemon) has(door door) bool {
+	for s := range d.passed {
+		if s.key == door.key {
+			return true
+		}
+	}
+	return false
+}
+
+// listeners are all that are served, in the order of doors and addresses.
+func (d *daemon) listeners() iter.Seq2[spot, net.Listener] {
+	all := maps.Clone(d.passed)
+	maps.Copy(all, d.bound)
+	spots := slices.SortedFunc(maps.Keys(all), func(a, b spot) int {
+		return cmp.Or(strings.Compare(a.key, b.key), strings.Compare(all[a].Addr().String(), all[b].Addr().String()))
+	})
+	return func(yield func(spot, net.Listener) bool) {
+		for _, s := range spots {
+			if !yield(s, all[s]) {
+				return
+			}
+		}
+	}
 }
 
 // serve starts to serve a listener. Whoever closes it ends that.
-func (d *daemon) serve(l net.Listener) {
-	d.log.Info("listening", "key", "pop3.listen", "address", l.Addr().String())
+func (d *daemon) serve(s spot, l net.Listener) {
+	d.log.Info("listening", "key", s.key, "address", l.Addr().String())
+	door := doors[slices.IndexFunc(doors, func(d door) bool { return d.key == s.key })]
 	d.serving.Go(func() {
-		err := d.server.Serve(l)
+		err := door.serve(d.server, l)
 		if errors.Is(err, pop3server.ErrServerClosed) || errors.Is(err, net.ErrClosed) {
 			return
 		}
@@ -238,10 +343,11 @@ func (d *daemon) serve(l net.Listener) {
 // status is what `systemctl status` shows.
 func (d *daemon) status() string {
 	var at []string
-	for _, l := range d.listeners() {
-		at = append(at, l.Addr().String())
+	for s, l := range d.listeners() {
+		name, _, _ := strings.Cut(s.key, ".")
+		at = append(at, name+" on "+l.Addr().String())
 	}
-	return "POP3 on " + strings.Join(at, ", ")
+	return strings.Join(at, ", ")
 }
 
 // loop does what signals say until the server has ended. The watchdog's ticks come from here: a

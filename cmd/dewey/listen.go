@@ -6,15 +6,35 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"syscall"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/activation"
 	"golang.org/x/sys/unix"
+
+	"dewey/config"
+	"dewey/pop3server"
 )
 
 // keepAlive finds a dead peer in about a minute: its session holds the lock of a maildrop.
 var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interval: 10 * time.Second, Count: 3}
+
+// A door is a key whose addresses are served, each in the same way.
+type door struct {
+	key    string // of the configuration
+	socket string // the name by which systemd passes sockets for it
+	listen func(*config.Config) []string
+	serve  func(*pop3server.Server, net.Listener) error
+}
+
+var doors = []door{
+	{"pop3.listen", "pop3", func(c *config.Config) []string { return c.POP3.Listen }, (*pop3server.Server).Serve},
+	{"pop3s.listen", "pop3s", func(c *config.Config) []string { return c.POP3S.Listen }, (*pop3server.Server).ServeTLS},
+}
+
+// A spot is an address of a door. Those that systemd passed have their real address.
+type spot struct{ key, address string }
 
 // listen binds one address of a key.
 func listen(key, address string) (net.Listener, error) {
@@ -27,20 +47,24 @@ func listen(key, address string) (net.Listener, error) {
 	return l, nil
 }
 
-// listenAll binds every address of a key, or none.
-func listenAll(key string, addresses []string) (map[string]net.Listener, error) {
-	bound := make(map[string]net.Listener, len(addresses))
-	for _, address := range addresses {
-		l, err := listen(key, address)
+// listenAll binds every spot, or none.
+func listenAll(spots []spot) (map[spot]net.Listener, error) {
+	bound := make(map[spot]net.Listener, len(spots))
+	for _, s := range spots {
+		l, err := listen(s.key, s.address)
 		if err != nil {
-			for _, l := range bound {
-				_ = l.Close()
-			}
+			closeAll(bound)
 			return nil, err
 		}
-		bound[address] = l
+		bound[s] = l
 	}
 	return bound, nil
+}
+
+func closeAll(bound map[spot]net.Listener) {
+	for _, l := range bound {
+		_ = l.Close()
+	}
 }
 
 // listenError says in one line why an address can't be bound, and what would help.
@@ -60,46 +84,44 @@ func listenError(address string, err error) error {
 	return fmt.Errorf("cannot listen on %s: %w", address, why)
 }
 
-// activated returns the listening sockets that systemd passed for POP3, if it did. Each must have
-// FileDescriptorName=pop3: a socket of another name would be served as what it is not, or not at all.
-func activated() ([]net.Listener, error) {
-	var listeners []net.Listener
+// activated returns the listening sockets that systemd passed, if it did. Each must have the
+// FileDescriptorName of a door: a socket of another name would be served as what it is not, or not at all.
+func activated() (map[spot]net.Listener, error) {
+	passed := make(map[spot]net.Listener)
 	var errs []error
 	for _, f := range activation.Files(true) {
-		l, err := fromSystemd(f)
+		s, l, err := fromSystemd(f)
 		if err != nil {
 			errs = append(errs, err)
 			continue
 		}
-		listeners = append(listeners, l)
+		passed[s] = l
 	}
 	if len(errs) > 0 {
-		for _, l := range listeners {
-			_ = l.Close()
-		}
+		closeAll(passed)
 		return nil, errors.Join(errs...)
 	}
-	return listeners, nil
+	return passed, nil
 }
 
 // fromSystemd makes a listener of a passed descriptor, and closes that.
-func fromSystemd(f *os.File) (net.Listener, error) {
+func fromSystemd(f *os.File) (spot, net.Listener, error) {
 	defer f.Close()
-	switch f.Name() {
-	case "pop3":
-	case "pop3s", "lmtp":
-		return nil, fmt.Errorf("socket activation: %s is not served by this version; take its socket away", f.Name())
-	default:
-		return nil, fmt.Errorf("socket activation: a socket has the name %q; write FileDescriptorName=pop3 into its unit", f.Name())
+	i := slices.IndexFunc(doors, func(d door) bool { return d.socket == f.Name() })
+	switch {
+	case f.Name() == "lmtp":
+		return spot{}, nil, fmt.Errorf("socket activation: %s is not served by this version; take its socket away", f.Name())
+	case i < 0:
+		return spot{}, nil, fmt.Errorf("socket activation: a socket has the name %q; write FileDescriptorName=pop3, or pop3s, into its unit", f.Name())
 	}
 	if on, err := unix.GetsockoptInt(int(f.Fd()), unix.SOL_SOCKET, unix.SO_ACCEPTCONN); err != nil || on == 0 {
-		return nil, fmt.Errorf("socket activation: descriptor %s is no listening stream socket; write ListenStream= and Accept=no", f.Name())
+		return spot{}, nil, fmt.Errorf("socket activation: descriptor %s is no listening stream socket; write ListenStream= and Accept=no", f.Name())
 	}
 	l, err := net.FileListener(f)
 	if err != nil {
-		return nil, fmt.Errorf("socket activation: %s: %w", f.Name(), err)
+		return spot{}, nil, fmt.Errorf("socket activation: %s: %w", f.Name(), err)
 	}
-	return keptAlive{l}, nil
+	return spot{doors[i].key, l.Addr().String()}, keptAlive{l}, nil
 }
 
 // keptAlive gives connections of a listener that net did not make what listen gives its own.

@@ -11,9 +11,14 @@ import (
 	"dewey/config"
 )
 
-// restart lists the keys that a running server keeps: sessions hold locks where the mail is, and
-// users whose file was exchanged under them would be other people.
-var restart = []string{"data", "users.file", "users.weak_schemes", "maildir.path"}
+// restart lists the keys that a running server keeps: sessions hold locks where the mail is, users
+// whose file was exchanged under them would be other people, and rights that were dropped are gone.
+var restart = []string{
+	"data", "users.file", "users.weak_schemes", "maildir.path", "login.remember",
+	"tls.certificate", "tls.key", "tls.min_version", "tls.client_ca", "tls.client_name",
+	"tls.acme_domains", "tls.acme_email", "tls.acme_directory", "tls.acme_roots", "tls.acme_listen",
+	"process.user", "process.group", "process.landlock",
+}
 
 // reload reads users and configuration again. What is wrong is logged. Of the users the lines without
 // errors count, a configuration counts as a whole or not at all.
@@ -23,6 +28,9 @@ func (d *daemon) reload() {
 	d.log.Info("reloading")
 	if err := d.users.Reload(); err != nil {
 		d.logLines("users file has errors", err)
+	}
+	if err := d.certificates.Reload(); err != nil {
+		d.logLines("certificates stay as they were", err)
 	}
 	c, err := d.load()
 	if err != nil {
@@ -38,34 +46,23 @@ func (d *daemon) reload() {
 
 // apply puts a new configuration into effect, or changes nothing.
 func (d *daemon) apply(c *config.Config) error {
-	changed := config.Changed(d.config, c)
-	moved := d.passed == nil && slices.Contains(changed, "pop3.listen")
-	var fresh map[string]net.Listener
-	if moved {
-		// The new ones are open before the old ones close: there is no moment without a listener.
-		var err error
-		var missing []string
-		for _, address := range c.POP3.Listen {
-			if d.bound[address] == nil {
-				missing = append(missing, address)
-			}
+	// The new ones are open before the old ones close: there is no moment without a listener.
+	must, may := d.spots(c)
+	missing := slices.DeleteFunc(slices.Clone(must), func(s spot) bool { return d.bound[s] != nil })
+	fresh, err := listenAll(missing)
+	if err != nil {
+		if errors.Is(err, syscall.EADDRINUSE) && d.holdsPort(missing) {
+			err = fmt.Errorf("%w; if it is dewey itself that listens there, at an address that is no longer listed: restart it", err)
 		}
-		if fresh, err = listenAll("pop3.listen", missing); err != nil {
-			if errors.Is(err, syscall.EADDRINUSE) && d.holdsPort(missing) {
-				err = fmt.Errorf("%w; if it is dewey itself that listens there, at an address that is no longer listed: restart it", err)
-			}
-			return err
-		}
+		return err
 	}
 	if err := d.server.Reconfigure(settings(c)); err != nil {
-		for _, l := range fresh {
-			_ = l.Close()
-		}
+		closeAll(fresh)
 		return err //nolint:wrapcheck // it says where it comes from
 	}
-	if moved {
-		d.move(c.POP3.Listen, fresh)
-	}
+	d.throttle.Reconfigure(limits(c))
+	d.takeProxies(c)
+	d.move(append(must, may...), fresh)
 	d.config = c
 	var late []string
 	for _, key := range config.Changed(d.started, c) {
@@ -80,11 +77,11 @@ func (d *daemon) apply(c *config.Config) error {
 	return nil
 }
 
-// holdsPort tells whether a listener of ours has the port of one of the addresses: 127.0.0.1:110 is
+// holdsPort tells whether a listener of ours has the port of one of the spots: 127.0.0.1:110 is
 // in the way of :110.
-func (d *daemon) holdsPort(addresses []string) bool {
-	for _, address := range addresses {
-		_, port, err := net.SplitHostPort(address)
+func (d *daemon) holdsPort(spots []spot) bool {
+	for _, s := range spots {
+		_, port, err := net.SplitHostPort(s.address)
 		for _, l := range d.bound {
 			if _, own, ownErr := net.SplitHostPort(l.Addr().String()); err == nil && ownErr == nil && own == port {
 				return true
@@ -95,23 +92,23 @@ func (d *daemon) holdsPort(addresses []string) bool {
 }
 
 // move serves the fresh listeners and closes those that are no longer listed. Their sessions go on.
-func (d *daemon) move(listed []string, fresh map[string]net.Listener) {
-	for address, l := range fresh {
-		d.bound[address] = l
-		d.serve(l)
+func (d *daemon) move(listed []spot, fresh map[spot]net.Listener) {
+	for s, l := range fresh {
+		d.bound[s] = l
+		d.serve(s, l)
 	}
-	for address, l := range d.bound {
-		if slices.Contains(listed, address) {
+	for s, l := range d.bound {
+		if slices.Contains(listed, s) {
 			continue
 		}
-		delete(d.bound, address)
-		d.log.Info("no longer listening", "key", "pop3.listen", "address", l.Addr().String())
+		delete(d.bound, s)
+		d.log.Info("no longer listening", "key", s.key, "address", l.Addr().String())
 		if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
 			d.log.Error("close listener", "address", l.Addr().String(), "error", err)
 		}
 	}
-	if len(d.bound) == 0 {
-		d.log.Warn("pop3.listen is empty: nobody can connect")
+	if len(d.bound)+len(d.passed) == 0 {
+		d.log.Warn("pop3.listen and pop3s.listen are empty: nobody can connect")
 	}
 }
 

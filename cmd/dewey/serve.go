@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"dewey/internal/confine"
 )
 
 func (a *app) serveCommand() *cobra.Command {
@@ -33,7 +35,7 @@ func (a *app) serveCommand() *cobra.Command {
 			signals := make(chan os.Signal, 4)
 			signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 			defer signal.Stop(signals)
-			d := &daemon{log: log, load: a.load, grace: grace, signals: signals, manager: manager{log}}
+			d := &daemon{log: log, load: a.load, file: a.file, grace: grace, signals: signals, manager: manager{log}, confine: confine.Restrict}
 			return d.run()
 		},
 	}

@@ -1,0 +1,198 @@
+package main
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"dewey/certificate"
+	"dewey/config"
+	"dewey/internal/confine"
+)
+
+// openCertificates reads the certificates, or makes one.
+func openCertificates(c *config.Config, challenges net.Listener, log *slog.Logger) (*certificate.Keeper, error) {
+	o := certificate.Options{
+		SelfDir:    filepath.Join(c.Data, "tls"),
+		Hostname:   c.Hostname,
+		ClientCA:   c.TLS.ClientCA,
+		MinVersion: tlsVersions[c.TLS.MinVersion],
+		Logger:     log,
+	}
+	for i, name := range c.TLS.Certificate {
+		o.Pairs = append(o.Pairs, certificate.Pair{Certificate: name, Key: c.TLS.Key[i]})
+	}
+	if challenges != nil {
+		o.ACME = &certificate.ACME{
+			Domains:   c.TLS.ACMEDomains,
+			Email:     c.TLS.ACMEEmail,
+			Directory: c.TLS.ACMEDirectory,
+			Roots:     c.TLS.ACMERoots,
+			Dir:       filepath.Join(c.Data, "acme"),
+			Listener:  challenges,
+		}
+	}
+	return certificate.Open(o) //nolint:wrapcheck // names the files
+}
+
+// keySize is the octets of the file login-key.
+const keySize = 32
+
+// loginKey reads the key with which answers to unknown users are made up, so that they stay the same after a
+// restart; it makes one at first start.
+func loginKey(folder string) ([]byte, error) {
+	name := filepath.Join(folder, "login-key")
+	key, err := os.ReadFile(name)
+	switch {
+	case err == nil && len(key) != keySize:
+		return nil, fmt.Errorf("%s: has %d octets, not %d; remove it, and a new one is made", name, len(key), keySize)
+	case err == nil:
+		return key, nil
+	case !errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("data: %w", err)
+	}
+	key = make([]byte, keySize)
+	_, _ = rand.Read(key) // never fails
+	f, err := os.CreateTemp(folder, ".login-key-*")
+	if err != nil {
+		return nil, fmt.Errorf("data: %w", err)
+	}
+	_, err = f.Write(key)
+	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
+		err = os.Rename(f.Name(), name)
+	}
+	if err != nil {
+		_ = os.Remove(f.Name())
+		return nil, fmt.Errorf("data: %w", err)
+	}
+	return key, nil
+}
+
+// drop gives up the rights that are no longer needed, now that ports are bound and keys are read.
+func (d *daemon) drop() error {
+	if d.confine == nil {
+		return nil
+	}
+	c := d.config
+	if c.Process.User != "" {
+		if err := d.become(c); err != nil {
+			return err
+		}
+	} else {
+		if os.Geteuid() == 0 {
+			d.log.Warn("running as root; process.user would name whom to become once the ports are bound")
+		}
+		if err := confine.Seal(); err != nil {
+			d.log.Warn("rights could not be given up", "error", err)
+		}
+	}
+	return d.cage(c)
+}
+
+// become makes the process that of process.user, who owns what is kept in the data folder.
+func (d *daemon) become(c *config.Config) error {
+	if os.Geteuid() != 0 {
+		d.log.Warn("process.user is without effect: dewey was not started as root")
+		return nil
+	}
+	who, err := confine.LookUp(c.Process.User, c.Process.Group)
+	if err != nil {
+		return fmt.Errorf("process.user: %w", err)
+	}
+	for _, name := range []string{c.Data, filepath.Join(c.Data, "login-key"), filepath.Join(c.Data, "tls"), filepath.Join(c.Data, "acme")} {
+		if err := own(who, name); err != nil {
+			return fmt.Errorf("process.user: %w", err)
+		}
+	}
+	if err := who.Become(); err != nil {
+		return fmt.Errorf("process.user: %w", err)
+	}
+	if err := makeData(c.Data); err != nil {
+		return fmt.Errorf("process.user: as %s: %w", c.Process.User, err)
+	}
+	if err := d.users.Reload(); err != nil {
+		return fmt.Errorf("process.user: as %s: %w", c.Process.User, err)
+	}
+	d.log.Info("rights given up", "user", c.Process.User)
+	return nil
+}
+
+// own gives a file or folder, and all that is in it, to who, if it is root's.
+func own(who confine.Who, name string) error {
+	if filepath.Base(name) != "tls" && filepath.Base(name) != "acme" {
+		return ignoreMissing(who.Own(name))
+	}
+	return ignoreMissing(filepath.WalkDir(name, func(path string, _ fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		return who.Own(path) //nolint:wrapcheck // says all
+	}))
+}
+
+func ignoreMissing(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// cage keeps the process in the folders that the configuration names.
+func (d *daemon) cage(c *config.Config) error {
+	if c.Process.Landlock == config.LandlockOff {
+		return nil
+	}
+	must := c.Process.Landlock == config.LandlockRequired
+	root, ok := maildirRoot(c)
+	if !ok {
+		if must {
+			return errors.New("process.landlock: maildir.path begins with {home}, which may be anywhere; write off, or a path")
+		}
+		d.log.Warn("not confined by Landlock: maildir.path begins with {home}, which may be anywhere")
+		return nil
+	}
+	// The zones of the clock, and what names of hosts are looked up with.
+	read := []string{"/etc/localtime", "/usr/share/zoneinfo", "/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf"}
+	files := append([]string{c.UsersFile(), c.TLS.ClientCA, c.TLS.ACMERoots, d.file}, append(c.TLS.Certificate, c.TLS.Key...)...)
+	for _, f := range files {
+		if f != "" {
+			read = append(read, confine.Folders(f)...)
+		}
+	}
+	abi, err := d.confine(confine.Cage{Read: read, Write: []string{c.Data, root}, AnyConnect: d.challenges != nil})
+	switch {
+	case err != nil && must:
+		return fmt.Errorf("process.landlock: %w", err)
+	case abi == 0 && must:
+		return errors.New("process.landlock: is required, and this kernel has none")
+	case err != nil:
+		d.log.Warn("not confined by Landlock", "error", err)
+	case abi == 0:
+		d.log.Info("not confined by Landlock: this kernel has none")
+	default:
+		d.log.Debug("confined by Landlock", "version", abi)
+	}
+	return nil
+}
+
+// maildirRoot is the folder that all Maildirs are in, as far as it exists; false if they may be anywhere.
+func maildirRoot(c *config.Config) (string, bool) {
+	path := strings.ReplaceAll(c.Maildir.Path, "{data}", c.Data)
+	if before, _, found := strings.Cut(path, "{"); found {
+		path = before
+	}
+	if path == "" {
+		return "", false
+	}
+	for path = filepath.Dir(path + "x"); ; path = filepath.Dir(path) {
+		if fi, err := os.Stat(path); err == nil && fi.IsDir() {
+			return path, true
+		}
+	}
+}
