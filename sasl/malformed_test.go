@@ -69,6 +69,7 @@ func TestMalformed(t *testing.T) {
 			octets("n,,n=a=3d,r=nonce"), octets("n,,n=a=2Db,r=nonce"), octets("n,,n=a=20b,r=nonce"), octets("n,,n=a==2Cb,r=nonce"),
 			octets("n,,n=a=3D=b,r=nonce"), octets("n,a=a=b,n=tim,r=nonce"), octets("n,a==,n=tim,r=nonce"),
 			octets(strings.Repeat(",", 65536)),
+			octets("n,,n=tim,r=nonce" + strings.Repeat(",x=1", 4096)),
 			{nil, nil},
 			// client-final-message
 			octets("n,,n=tim,r=nonce", ""), octets("n,,n=tim,r=nonce", "c=biws,r=nonce"), octets("n,,n=tim,r=nonce", "c=biws,p="+proof1),

@@ -2,6 +2,7 @@ package sasl
 
 import (
 	"slices"
+	"strings"
 
 	"dewey/auth"
 )
@@ -30,24 +31,14 @@ func Names() []string {
 	return names
 }
 
-// Find returns the mechanism of that name, whose letters may be small or capital: those of ASCII, so that
-// it has one spelling for each, and no Unicode letter that folds to one. RFC 5034 section 5.
+// Find returns the mechanism of that name, whose letters may be small or capital (RFC 5034 section 5). Those
+// outside ASCII that fold to one of them take more octets, so the length keeps them out.
 func Find(name string) (Mechanism, bool) {
 	i := slices.IndexFunc(mechanisms, func(m Mechanism) bool {
-		return len(name) == len(m.Name) && upper(name) == m.Name
+		return len(name) == len(m.Name) && strings.EqualFold(name, m.Name)
 	})
 	if i < 0 {
 		return Mechanism{}, false
 	}
 	return mechanisms[i], true
-}
-
-func upper(name string) string {
-	octets := []byte(name)
-	for i, c := range octets {
-		if 'a' <= c && c <= 'z' {
-			octets[i] = c - 'a' + 'A'
-		}
-	}
-	return string(octets)
 }

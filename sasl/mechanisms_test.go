@@ -52,7 +52,7 @@ func TestFind(t *testing.T) {
 	for name, want := range map[string]string{
 		"PLAIN": "PLAIN", "plain": "PLAIN", "Scram-Sha-256-Plus": "SCRAM-SHA-256-PLUS", "cram-md5": "CRAM-MD5",
 		"": "", "PLAI": "", "PLAIN ": "", "PLAINX": "", "SCRAM-SHA-512": "", "XOAUTH2": "", "GSSAPI": "",
-		"ſcram-sha-1": "", "SCRAM-SHA-1\x00": "", "ＰＬＡＩＮ": "",
+		"ſcram-sha-1": "", "ſcram-sha-": "", "ſCRAM-SHA-256": "", "SCRAM-SHA-1\x00": "", "ＰＬＡＩＮ": "",
 	} {
 		if m, ok := Find(name); m.Name != want || ok != (want != "") {
 			t.Errorf("%q: %q, %v", name, m.Name, ok)

@@ -1,7 +1,10 @@
 package sasl
 
 import (
+	"crypto/md5"
 	"crypto/sha1"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"regexp"
@@ -142,6 +145,51 @@ func TestTrap42NoServerError(t *testing.T) {
 		challenges, _, err := play(t, s, []byte(client.answer(t, string(first))))
 		if len(challenges) != 0 || !errors.Is(err, auth.ErrRejected) || strings.Contains(err.Error(), "e=") {
 			t.Errorf("%s: %q, %v", user, challenges, err)
+		}
+	}
+}
+
+// A host that hands out an empty or a spoilt secret without an error lets nobody in by it: not by the proof
+// that fits what it handed out, nor by one that fits what is used instead.
+func TestUnusableSecrets(t *testing.T) {
+	h := &vectorHost{}
+	for _, password := range []string{"", string(madeUp(auth.APOP, "tim", madeUpSalt))} {
+		sum := digest(md5.New, []byte("<1.2@mx>"+password))
+		if err := APOP(h, "<1.2@mx>", "tim", hex.EncodeToString(sum)); !errors.Is(err, auth.ErrRejected) {
+			t.Errorf("APOP: %v", err)
+		}
+	}
+	for _, states := range [][32]byte{{}, [32]byte(madeUp(auth.CRAMMD5, "tim", 32))} {
+		sum, err := hmacMD5(states, "<1.2@mx>")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cramMD5(h, "<1.2@mx>", "tim "+hex.EncodeToString(sum)); !errors.Is(err, auth.ErrRejected) {
+			t.Errorf("CRAM-MD5: %v", err)
+		}
+	}
+	good := scramKeys(sha1.New, "secret", []byte("salt"), 4096)
+	for name, spoil := range map[string]func(*auth.SCRAM){
+		"no salt":               func(k *auth.SCRAM) { *k = scramKeys(sha1.New, "secret", nil, 4096); k.Salt = nil },
+		"no iterations":         func(k *auth.SCRAM) { k.Iterations = 0 },
+		"negative iterations":   func(k *auth.SCRAM) { k.Iterations = -1 },
+		"no StoredKey":          func(k *auth.SCRAM) { k.StoredKey = nil },
+		"a short ServerKey":     func(k *auth.SCRAM) { k.ServerKey = k.ServerKey[:19] },
+		"another hash's keys":   func(k *auth.SCRAM) { *k = scramKeys(sha256.New, "secret", k.Salt, 4096) },
+		"nothing but its salts": func(k *auth.SCRAM) { *k = auth.SCRAM{Salt: k.Salt} },
+	} {
+		h.secret.SCRAM = good
+		spoil(&h.secret.SCRAM)
+		client := &scramClient{hash: sha1.New, gs2: "n,,", bare: "n=tim,r=nonce", password: "secret"}
+		s := start(t, "SCRAM-SHA-1", h, Channel{})
+		first, _, err := s.Next([]byte(client.gs2 + client.bare))
+		if err != nil || !strings.HasSuffix(string(first), ",i=4096") || strings.Contains(string(first), ",s=,") {
+			t.Errorf("%s: %q, %v", name, first, err)
+			continue
+		}
+		_, _, err = play(t, s, []byte(client.answer(t, string(first))))
+		if !errors.Is(err, auth.ErrRejected) {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }
