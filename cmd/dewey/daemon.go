@@ -53,7 +53,7 @@ type daemon struct {
 	passed       map[spot]net.Listener // by systemd: their doors have no others
 	challenges   net.Listener          // where ACME's are answered; nil without ACME
 	serving      sync.WaitGroup
-	failed  chan error // from a listener that could not be served
+	failed       chan error // from a listener that could not be served
 }
 
 // run serves until a signal ends it. An error is one line for the administrator.
