@@ -130,6 +130,9 @@ func (s *session) bindings() (exporter, endPoint []byte) {
 func (s *session) channel(m sasl.Mechanism) sasl.Channel {
 	c := sasl.Channel{Hostname: s.settings.Hostname}
 	c.Exporter, c.EndPoint = s.bindings()
+	if c.Exporter != nil {
+		c.Unique = s.tls.ConnectionState().TLSUnique
+	}
 	if plus, ok := sasl.Find(m.Name + "-PLUS"); ok {
 		c.Plus = s.offered(plus)
 	}

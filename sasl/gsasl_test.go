@@ -50,7 +50,7 @@ func TestGNUSASL(t *testing.T) {
 		{"-PLUS", "SCRAM-SHA-256-PLUS", "tanstaaftanstaaf", nil, tls.VersionTLS13, "p=tls-exporter,,n=tim,", true},
 		{"-PLUS, wrong", "SCRAM-SHA-256-PLUS", "wrong", nil, tls.VersionTLS13, "p=tls-exporter,,n=tim,", false},
 		{"-PLUS, SHA-1", "SCRAM-SHA-1-PLUS", "tanstaaftanstaaf", nil, tls.VersionTLS13, "p=tls-exporter,,n=tim,", true},
-		{"-PLUS, TLS 1.2", "SCRAM-SHA-256-PLUS", "tanstaaftanstaaf", nil, tls.VersionTLS12, "p=tls-unique,,n=tim,", false},
+		{"-PLUS, TLS 1.2", "SCRAM-SHA-256-PLUS", "tanstaaftanstaaf", nil, tls.VersionTLS12, "p=tls-unique,,n=tim,", true},
 	} {
 		listener, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
@@ -118,6 +118,7 @@ func (s *smtp) serve(listener net.Listener) {
 			}
 			end := sha256.Sum256(s.tls.Certificates[0].Certificate[0]) // RFC 5929 section 4.1
 			channel.EndPoint = end[:]
+			channel.Unique = state.TLSUnique
 			conn, lines = secure, bufio.NewScanner(secure)
 		case "AUTH":
 			s.auth(conn, lines, channel)

@@ -44,6 +44,9 @@ type Channel struct {
 	// Exporter and EndPoint are the channel bindings tls-exporter (RFC 9266) and tls-server-end-point (RFC
 	// 5929); nil without TLS, or where there is none.
 	Exporter, EndPoint []byte
+	// Unique is the channel binding tls-unique, of TLS 1.2 with the extended master secret alone: without
+	// that it binds nothing (RFC 7627 section 1). GNU SASL knows no other before TLS 1.3. RFC 5929 section 3.
+	Unique []byte
 	// Plus says that the mechanism's -PLUS form was offered too, so that a client which thinks it was not
 	// was cheated. RFC 5802 section 6.
 	Plus bool

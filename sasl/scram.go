@@ -92,7 +92,7 @@ func (s *scramServer) first(response []byte) ([]byte, step, error) {
 
 // binding returns the channel binding of the kind that the client names. A flag that does not fit the
 // mechanism, or the mechanism not to what was offered, means that someone may sit in the middle. RFC 5802
-// section 6. tls-unique, which section 6.1 wants, is not there: TLS 1.3 has none (RFC 9266 section 3).
+// section 6. TLS 1.3 has no tls-unique (RFC 9266 section 3).
 func (s *scramServer) binding(flag, name string) (scram.ChannelBinding, error) {
 	var none scram.ChannelBinding
 	switch {
@@ -111,6 +111,8 @@ func (s *scramServer) binding(flag, name string) (scram.ChannelBinding, error) {
 		b.Data = s.channel.Exporter
 	case scram.ChannelBindingTLSServerEndpoint:
 		b.Data = s.channel.EndPoint
+	case scram.ChannelBindingTLSUnique:
+		b.Data = s.channel.Unique
 	}
 	if len(b.Data) == 0 {
 		return none, fmt.Errorf("%w: no channel binding of the kind %q here", auth.ErrRejected, name)
