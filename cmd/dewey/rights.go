@@ -105,7 +105,11 @@ func (d *daemon) become(c *config.Config) error {
 	if err != nil {
 		return fmt.Errorf("process.user: %w", err)
 	}
-	for _, name := range []string{c.Data, filepath.Join(c.Data, "login-key"), filepath.Join(c.Data, "tls"), filepath.Join(c.Data, "acme")} {
+	ours := []string{c.Data, filepath.Join(c.Data, "login-key"), filepath.Join(c.Data, "tls"), filepath.Join(c.Data, "acme")}
+	if c.Source("users.file").IsDefault() {
+		ours = append(ours, c.UsersFile())
+	}
+	for _, name := range ours {
 		if err := own(who, name); err != nil {
 			return fmt.Errorf("process.user: %w", err)
 		}
@@ -117,7 +121,7 @@ func (d *daemon) become(c *config.Config) error {
 		return fmt.Errorf("process.user: as %s: %w", c.Process.User, err)
 	}
 	if err := d.users.Reload(); err != nil {
-		return fmt.Errorf("process.user: as %s: %w", c.Process.User, err)
+		return fmt.Errorf("process.user: %s must be able to read the users: %w", c.Process.User, err)
 	}
 	d.log.Info("rights given up", "user", c.Process.User)
 	return nil
