@@ -54,9 +54,9 @@ type tally struct {
 
 // at returns how many failures are not forgiven yet.
 func (c *tally) at(now time.Time, r *rule) int {
-	if n := now.Sub(c.since) / r.forgive; n > 0 {
-		c.n = max(0, c.n-int(min(n, time.Duration(r.bound))))
-		c.since = c.since.Add(n * r.forgive)
+	if n := int(now.Sub(c.since) / r.forgive); n > 0 {
+		c.n = max(0, c.n-n)
+		c.since = c.since.Add(time.Duration(n) * r.forgive)
 	}
 	return c.n
 }

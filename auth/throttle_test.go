@@ -107,9 +107,9 @@ func TestThrottleRate(t *testing.T) {
 func TestThrottlePauses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		th := NewThrottle(eight)
-		for i, want := range []time.Duration{0, 0, 0, 1, 2, 4, 8, 8} {
-			if got := try(t, th, fmt.Sprint("name", i), here, Failed); got != want*time.Second {
-				t.Errorf("try %d waits %v, not %d s", i, got, want)
+		for i, want := range []float64{0, 0, 0, 1, 2, 4, 8, 8} {
+			if got := try(t, th, fmt.Sprint("name", i), here, Failed).Seconds(); got != want {
+				t.Errorf("try %d waits %v s, not %v", i, got, want)
 			}
 		}
 		if got := try(t, th, "other", elsewhere, Failed); got != 0 {
@@ -253,8 +253,8 @@ func TestThrottleProof(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		for i, want := range []time.Duration{0, 0, 0, 0, 8, 16, 24} {
-			if at[i] != want*time.Second {
+		for i, want := range []float64{0, 0, 0, 0, 8, 16, 24} {
+			if at[i].Seconds() != want {
 				t.Errorf("alice's attempts start after %v", at)
 				break
 			}

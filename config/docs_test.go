@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"os"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -33,5 +34,27 @@ func TestDocumentation(t *testing.T) {
 	}
 	if err := os.WriteFile(name, []byte(want), 0o644); err != nil { //nolint:gosec // a document
 		t.Fatal(err)
+	}
+}
+
+// The examples in the document are configurations.
+func TestDocumentationExamples(t *testing.T) {
+	data, err := os.ReadFile("../docs/CONFIGURATION.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, block := range regexp.MustCompile(`(?m)(^(    .*)?\n)+`).FindAllString(string(data), -1) {
+		text := regexp.MustCompile(`(?m)^    `).ReplaceAllString(block, "")
+		if !regexp.MustCompile(`^\s*(\[\w+\]|[\w.]+ = )`).MatchString(text) {
+			continue
+		}
+		n++
+		if _, problems := parse("example", []byte(text), nil); len(problems) > 0 {
+			t.Errorf("%v in\n%s", problems, text)
+		}
+	}
+	if n < 3 {
+		t.Errorf("found only %d examples", n)
 	}
 }

@@ -3,11 +3,18 @@
 //	user:{SCHEME}hash:uid:gid:gecos:home:shell:extra
 //
 // Fields may be missing from the end. Lines that are blank or start with # are skipped; CRLF line
-// ends are taken. Without {SCHEME} the hash is one of crypt(3). Of the extra fields two are honoured,
-// since to ignore them would let in whom Dovecot keeps out: nologin, and allow_nets, a list of
-// addresses and networks. Of the home only an absolute one counts; uid, gid, gecos and shell do not.
+// ends are taken. Without {SCHEME} the hash is one of crypt(3). Of the home only an absolute one counts;
+// uid, gid, gecos and shell do not. Of the extra fields, which spaces part, three count:
 //
-// A [File] answers logins and sees by itself that its file has changed. [Add], [SetPassword],
+//	nologin               the user does not come in, by no means, nor anybody in his name
+//	allow_nets=NET,...    he comes from these addresses and networks alone
+//	login_as=USER,...     he may log in as these users (RFC 4422 section 3.4.1): names as they stand in
+//	                      the file, * for everybody, *@example.org for all names that end so
+//
+// The first two are Dovecot's, and to ignore them would let in whom Dovecot keeps out; the third is ours.
+//
+// A [File] answers logins, hands out secrets to mechanisms that do not send the password, finds users by
+// their names, and sees by itself that its file has changed. [Add], [SetPassword],
 // [Remove] and [List] serve an administrator.
 //
 // Source: https://doc.dovecot.org/2.3/configuration_manual/authentication/passwd_file/

@@ -2,7 +2,6 @@ package passwdfile
 
 import (
 	"context"
-	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
@@ -10,11 +9,10 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"runtime"
+	"net/netip"
+	"slices"
 	"sync/atomic"
 	"time"
-
-	"golang.org/x/sync/semaphore"
 
 	"dewey/auth"
 	"dewey/auth/passwdfile/scheme"
@@ -37,6 +35,11 @@ const permit = 64 << 20
 type Options struct {
 	Logger *slog.Logger // nil: nothing is logged. Passwords and hashes never are.
 	Weak   bool         // whether weak schemes are taken; without it they are errors of their lines
+
+	// Remember is how long a password that was found right need not be hashed again; 0: it is each time.
+	Remember time.Duration
+	// Key, of 32 octets, makes what unknown names are shown the same after a restart. Nil: a random one.
+	Key []byte
 }
 
 func (o Options) set() scheme.Set {
@@ -56,13 +59,13 @@ type File struct {
 	reading chan struct{} // holds one token; who reads the file takes it
 	begun   atomic.Uint64 // reads that were begun, so that those who wait share one
 
-	hashing *semaphore.Weighted // bounds hashes that run at once, and their memory
-	permits int64
-	key     [32]byte // picks whose hash an unknown name runs
-	decoy   scheme.Hash
+	hashing  *workers
+	verified *auth.Verified
+	key      []byte // of all that is made up: see digest
+	decoy    scheme.Hash
 
 	now func() time.Time
-	ran func(scheme.Hash) // for tests: called for each hash that is run
+	ran func(scheme.Hash) // for tests: called for each hash that is run, by its worker
 }
 
 // state is what was found at the last look at the file. It is never changed.
@@ -81,23 +84,35 @@ var (
 	errVanished = errors.New("the users file has vanished; to put it back, even empty, would be right")
 )
 
+// remembered is how many users' passwords are remembered at once.
+const remembered = 1 << 16
+
+const keySize = 32
+
 // Open reads a users file. One that does not exist has no users until it appears. If it has errors,
 // all are returned at once (errors.Join), each with path, line, what is wrong and what would be right.
 func Open(path string, opts Options) (*File, error) {
+	if opts.Key != nil && len(opts.Key) != keySize {
+		return nil, fmt.Errorf("passwdfile: a key of %d octets; %d would be right", len(opts.Key), keySize)
+	}
 	f := &File{
-		path:    path,
-		set:     opts.set(),
-		log:     opts.Logger,
-		reading: make(chan struct{}, 1),
-		permits: int64(runtime.GOMAXPROCS(0)),
-		decoy:   scheme.Decoy(),
-		now:     time.Now,
+		path:     path,
+		set:      opts.set(),
+		log:      opts.Logger,
+		reading:  make(chan struct{}, 1),
+		hashing:  newWorkers(),
+		verified: auth.NewVerified(remembered, opts.Remember),
+		key:      slices.Clone(opts.Key),
+		decoy:    scheme.Decoy(),
+		now:      time.Now,
+	}
+	if f.key == nil {
+		f.key = make([]byte, keySize)
+		_, _ = rand.Read(f.key) // never fails
 	}
 	if f.log == nil {
 		f.log = slog.New(slog.DiscardHandler)
 	}
-	f.hashing = semaphore.NewWeighted(f.permits)
-	_, _ = rand.Read(f.key[:]) // never fails
 	f.state.Store(&state{table: &table{set: f.set}})
 	if err := f.Reload(); err != nil {
 		return nil, err
@@ -110,8 +125,11 @@ func Open(path string, opts Options) (*File, error) {
 //
 // All refusals wrap auth.ErrRejected and read the same. Each try runs one hash, whatever comes of it:
 // for an unknown or locked name that of some other user, always the same for the same name, so that
-// unknown names take as long as known ones (trap 42). At most GOMAXPROCS hashes run at once, fewer if
-// they are large; a try waits for its turn until ctx ends.
+// unknown names take as long as known ones (trap 42). Only a password that was found right within
+// Options.Remember runs none; a failure of its user, or any change of the file, ends that.
+//
+// Fewer hashes run at once than there are processors, and fewer still if they are large; a try waits for
+// its turn, which goes round between networks, until ctx ends.
 //
 // An error that does not wrap auth.ErrRejected means that it could not tell: ctx ended, the file existed
 // once and has vanished, or the line of this user has an error. If the file changes into one with errors
@@ -122,13 +140,11 @@ func (f *File) CheckPassword(ctx context.Context, a auth.Attempt) (auth.Identity
 	if err != nil {
 		return auth.Identity{}, fmt.Errorf("passwdfile: %w", err)
 	}
-	_, exact := st.table.index[a.User]
-	if st.table.faulty[a.User] || !exact && st.table.faulty[lower(a.User)] {
-		return auth.Identity{}, fmt.Errorf("passwdfile: %w", errFaulty)
+	e, known, err := st.table.login(a.User)
+	if err != nil {
+		return auth.Identity{}, fmt.Errorf("passwdfile: %w", err)
 	}
-	stranger := f.stranger(st.table, a.User) // also if the name is known: it takes time
-	e, known := st.table.lookup(a.User)
-	h := stranger
+	h := f.stranger(st.table, a.User) // also if the name is known: it takes time
 	if known {
 		own, err := f.set.Parse(e.secret)
 		if err != nil {
@@ -140,12 +156,27 @@ func (f *File) CheckPassword(ctx context.Context, a auth.Attempt) (auth.Identity
 			h = own
 		}
 	}
-	fits, err := f.verify(ctx, h, a.Password)
-	if err != nil {
-		return auth.Identity{}, fmt.Errorf("passwdfile: %w", err)
+	admitted := known && e.extra.admits(a.Remote)
+	// Whom it does not help runs the hash, or the time would tell that his password is right.
+	if h.Threads > 0 && f.verified.Has(e.name, e.secret, a.Password) && admitted {
+		return auth.Identity{User: e.name, Home: e.home}, nil
 	}
-	if !fits || !known || !e.extra.admits(a.Remote) {
+	fits := false
+	err = f.run(ctx, a.Remote, h, func() error {
+		fits = h.Verify(a.Password)
+		return nil
+	})
+	switch {
+	case err != nil:
+		return auth.Identity{}, fmt.Errorf("passwdfile: %w", err)
+	case known && !fits:
+		f.verified.Forget(e.name)
 		return auth.Identity{}, errRejected
+	case !fits || !admitted:
+		return auth.Identity{}, errRejected
+	}
+	if h.Threads > 0 {
+		f.verified.Remember(e.name, e.secret, a.Password)
 	}
 	return auth.Identity{User: e.name, Home: e.home}, nil
 }
@@ -156,10 +187,7 @@ func (f *File) Plain() int { return f.state.Load().table.plain }
 // stranger returns the hash that an unknown name runs: over all names, the same mix of costs as that
 // of the known ones.
 func (f *File) stranger(t *table, name string) scheme.Hash {
-	mac := hmac.New(sha256.New, f.key[:])
-	mac.Write([]byte(lower(name)))
-	var sum [sha256.Size]byte
-	n := binary.BigEndian.Uint64(mac.Sum(sum[:0]))
+	n := binary.BigEndian.Uint64(f.digest("stranger", lower(name)))
 	if len(t.hashed) == 0 {
 		return f.decoy
 	}
@@ -170,19 +198,19 @@ func (f *File) stranger(t *table, name string) scheme.Hash {
 	return h
 }
 
-// verify runs a hash when its turn has come.
-func (f *File) verify(ctx context.Context, h scheme.Hash, password string) (bool, error) {
+// run has a hash computed when its turn has come.
+func (f *File) run(ctx context.Context, remote netip.Addr, h scheme.Hash, compute func() error) error {
 	if h.Threads > 0 {
-		n := min(max((h.Memory+permit-1)/permit, int64(h.Threads), 1), f.permits)
-		if err := f.hashing.Acquire(ctx, n); err != nil {
-			return false, err
+		permits := min(max((h.Memory+permit-1)/permit, int64(h.Threads)), f.hashing.total)
+		if err := f.hashing.acquire(ctx, auth.Network(remote), permits); err != nil {
+			return err
 		}
-		defer f.hashing.Release(n)
+		defer f.hashing.release(permits)
 	}
 	if f.ran != nil {
 		f.ran(h)
 	}
-	return h.Verify(password), nil
+	return compute()
 }
 
 // Reload reads the file now, changed or not. It returns the errors of the file, all at once, or why
@@ -260,6 +288,9 @@ func (f *File) read() *state {
 		}
 	}
 	f.state.Store(next)
+	if next.table != old.table {
+		f.verified.Clear()
+	}
 	return next
 }
 

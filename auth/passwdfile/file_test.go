@@ -231,10 +231,10 @@ func TestWeakSchemes(t *testing.T) {
 	}
 }
 
-// At most GOMAXPROCS hashes run at once, and who waits for a turn leaves when its context ends.
+// Who waits for a turn leaves when its context ends.
 func TestHashingWaitsItsTurn(t *testing.T) {
 	f := open(t, users(t, "argon:"+argon8+"\nplain:{PLAIN}x\n"), nil)
-	if err := f.hashing.Acquire(t.Context(), f.permits); err != nil {
+	if err := f.hashing.acquire(t.Context(), netip.Prefix{}, f.hashing.total); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -244,7 +244,7 @@ func TestHashingWaitsItsTurn(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	expect(t, f, "plain", "x", "plain ") // costs nothing and waits for nobody
-	f.hashing.Release(f.permits)
+	f.hashing.release(f.hashing.total)
 	expect(t, f, "argon", "x", "rejected")
 }
 

@@ -26,6 +26,7 @@ type table struct {
 	hashed []uint32          // the lines with a hash to run; unknown names borrow one of them
 	plain  int               // how many of them have a password that can be read
 	faulty map[string]bool   // names that stand on lines with errors
+	served served            // how many of the users the mechanisms serve
 }
 
 // An entry is what one line says.
@@ -36,11 +37,12 @@ type entry struct {
 	extra  extra
 }
 
-// extra holds the extra fields that keep somebody out.
+// extra holds the extra fields that count.
 type extra struct {
 	nologin bool
 	limited bool // to nets
 	nets    []netip.Prefix
+	loginAs []string // names, and patterns of names
 }
 
 // parse reads a users file's text. It returns all errors at once (errors.Join), each with path, line,
@@ -90,6 +92,9 @@ func (t *table) add(line string, offset int) error {
 		if h.Plain() {
 			t.plain++
 		}
+		if !e.extra.nologin {
+			t.served.add(h)
+		}
 	}
 	return nil
 }
@@ -124,6 +129,15 @@ func (t *table) lookup(name string) (entry, bool) {
 		return entry{}, false
 	}
 	return t.at(offset), true
+}
+
+// login finds a user who wants to log in, or the error of his line.
+func (t *table) login(name string) (e entry, known bool, err error) {
+	if _, exact := t.index[name]; t.faulty[name] || !exact && t.faulty[lower(name)] {
+		return entry{}, false, errFaulty
+	}
+	e, known = t.lookup(name)
+	return e, known, nil
 }
 
 // lower changes A to Z and nothing else, so that no two names of other scripts fall together.
@@ -232,6 +246,12 @@ func parseExtra(field string) (extra, error) {
 				}
 				x.nets = append(x.nets, prefix)
 			}
+		case "login_as":
+			list, err := parseLoginAs(value)
+			if err != nil {
+				return extra{}, err
+			}
+			x.loginAs = append(x.loginAs, list...)
 		}
 	}
 	return x, nil

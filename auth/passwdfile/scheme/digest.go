@@ -101,7 +101,7 @@ func parseMD5(value string) (Hash, error) {
 // parseCRAM reads the states of MD5 that HMAC comes to after the padded key, the outer one first:
 // what a CRAM-MD5 server needs, and as good as the password to who wants to answer a challenge.
 func parseCRAM(value string) (Hash, error) {
-	return Hash{verify: func(password string) bool {
+	return Hash{cram: value, verify: func(password string) bool {
 		got, err := makeCRAM(password)
 		return err == nil && subtle.ConstantTimeCompare([]byte(got), []byte(value)) == 1
 	}}, nil

@@ -11,8 +11,6 @@ import (
 	"fmt"
 	"hash"
 	"strings"
-
-	"github.com/xdg-go/stringprep"
 )
 
 // Bounds of the iterations of PBKDF2, in {PBKDF2} and in SCRAM, that are run: the upper one takes
@@ -29,8 +27,9 @@ const (
 // RFC 7677 section 4 names as a tenth of a second.
 const (
 	pbkdf2Iterations = 1_300_000
-	scramIterations  = 15_000
 	pbkdf2Salt       = 16
+	SCRAMIterations  = 15_000
+	SCRAMSalt        = 16
 )
 
 // parsePBKDF2 reads $1$salt$iterations$hash: PBKDF2 with HMAC-SHA-1, a salt that is taken as it
@@ -116,8 +115,9 @@ func (s scram) parse(value string) (Hash, error) {
 	if len(stored) != s.size || len(server) != s.size {
 		return bad(fmt.Sprintf("a key is not of %d octets", s.size))
 	}
-	return Hash{Threads: 1, verify: func(password string) bool {
-		gotStored, gotServer, err := s.keys(password, salt, int(iterations))
+	keys := SCRAM{salt, int(iterations), stored, server}
+	return Hash{Threads: 1, scram: &keys, verify: func(password string) bool {
+		gotStored, gotServer, err := s.keys(password, salt, keys.Iterations)
 		return err == nil && subtle.ConstantTimeCompare(gotStored, stored)&subtle.ConstantTimeCompare(gotServer, server) == 1
 	}}, nil
 }
@@ -125,16 +125,16 @@ func (s scram) parse(value string) (Hash, error) {
 // make refuses a password that a SCRAM client would hash in another form than it has (RFC 5802
 // section 5.1, RFC 4013): PASS would then take it and SCRAM would not.
 func (s scram) make(password string) (string, error) {
-	if prepared, err := stringprep.SASLprep.Prepare(password); err != nil || prepared != password {
+	if prepared, ok := prepare(password); !ok || prepared != password {
 		return "", fmt.Errorf("%w for SCRAM: it has characters that RFC 4013 changes or forbids; another password or {ARGON2ID} would do", ErrPassword)
 	}
-	salt := random(pbkdf2Salt)
-	stored, server, err := s.keys(password, salt, scramIterations)
+	salt := random(SCRAMSalt)
+	stored, server, err := s.keys(password, salt, SCRAMIterations)
 	if err != nil {
 		return "", fmt.Errorf("scram: %w", err)
 	}
 	b64 := base64.StdEncoding
-	return fmt.Sprintf("%d,%s,%s,%s", scramIterations, b64.EncodeToString(salt), b64.EncodeToString(stored), b64.EncodeToString(server)), nil
+	return fmt.Sprintf("%d,%s,%s,%s", SCRAMIterations, b64.EncodeToString(salt), b64.EncodeToString(stored), b64.EncodeToString(server)), nil
 }
 
 // keys returns StoredKey and ServerKey. RFC 5802 section 3.

@@ -8,7 +8,7 @@ import (
 // parsePlain reads a password that is stored as it is. Both sides are hashed before they are
 // compared, so that neither the length nor the place of the first difference shows in the time.
 func parsePlain(value string) (Hash, error) {
-	return Hash{verify: func(password string) bool {
+	return Hash{password: value, verify: func(password string) bool {
 		stored, given := sha256.Sum256([]byte(value)), sha256.Sum256([]byte(password))
 		return subtle.ConstantTimeCompare(stored[:], given[:]) == 1
 	}}, nil

@@ -49,6 +49,11 @@ type Hash struct {
 	plain  bool
 	weak   bool // though its scheme has others that are not
 	verify func(password string) bool
+
+	// What mechanisms get that do not send the password; see secret.go.
+	password string
+	cram     string
+	scram    *SCRAM
 }
 
 // Plain says that the password can be read from the field.
@@ -193,11 +198,17 @@ func tooWeak(name string) error {
 }
 
 // Make hashes a password with a fresh salt and returns the field to store, {SCHEME}value. The name
-// may have an encoding: PLAIN.B64 stores a colon or a control octet, which PLAIN cannot.
+// may have an encoding: PLAIN.B64 stores a colon or a control octet, which PLAIN cannot. APOP is
+// another name for PLAIN here, for who looks for what APOP needs; it is none in a file.
 //
 // ErrUnknown or ErrWeak if there is no such scheme; ErrPassword for a password that is empty, over
 // MaxPassword, holds CR, LF or NUL, or does not fit the scheme.
 func (s Set) Make(name, password string) (string, error) {
+	if first, rest, dot := strings.Cut(strings.ToUpper(name), "."); first == apop {
+		if name = "PLAIN"; dot {
+			name += "." + rest
+		}
+	}
 	k, code, err := s.find(name)
 	if err != nil {
 		return "", err
@@ -238,6 +249,9 @@ func (s Set) find(name string) (kind, coding, error) {
 			return kind{}, "", tooWeak(name)
 		}
 		return k, code, nil
+	}
+	if name == apop {
+		return kind{}, "", fmt.Errorf("%w: {APOP}; {PLAIN}, as APOP needs the password itself, would be right", ErrUnknown)
 	}
 	right := "one of " + strings.Join(s.Names(), ", ") + " would be right"
 	if name != "" && !strings.Contains(name, " ") && strings.Contains(never, " "+name+" ") {

@@ -1,0 +1,146 @@
+package passwdfile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"dewey/auth"
+	"dewey/auth/passwdfile/scheme"
+)
+
+func TestWorkersLeaveProcessors(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(0))
+	for processors, want := range map[int]int64{1: 1, 2: 1, 3: 2, 4: 3, 8: 6, 16: 12} {
+		runtime.GOMAXPROCS(processors)
+		if got := newWorkers().total; got != want {
+			t.Errorf("%d processors: %d workers", processors, got)
+		}
+	}
+}
+
+// Turns go round between networks: one that has many waiting keeps nobody out.
+func TestWorkersTakeTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &workers{total: 2, free: 2}
+		var mu sync.Mutex
+		var order []string
+		var wg sync.WaitGroup
+		enter := func(name, from string, permits int64) {
+			wg.Go(func() {
+				if err := w.acquire(t.Context(), auth.Network(netip.MustParseAddr(from)), permits); err != nil {
+					t.Error(err)
+				}
+				mu.Lock()
+				order = append(order, name)
+				mu.Unlock()
+				time.Sleep(time.Second)
+				w.release(permits)
+			})
+			synctest.Wait()
+		}
+		enter("first", "192.0.2.9", 2)
+		for range 3 {
+			enter("a", "2001:db8::1", 2)
+		}
+		enter("a", "2001:db8::2:3", 2) // the same /64
+		enter("b", "192.0.2.1", 2)
+		enter("b", "192.0.2.1", 2)
+		enter("c", "192.0.2.2", 2)
+		wg.Wait()
+		if got := fmt.Sprint(order); got != "[first a b c a b a a]" {
+			t.Error(got)
+		}
+		if w.free != 2 || len(w.lines) != 0 {
+			t.Errorf("left: %+v", w)
+		}
+	})
+}
+
+// Random jobs of random networks that leave at random: never over the bound, nobody forgotten.
+func TestWorkersAtRandom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &workers{total: 3, free: 3}
+		var wg sync.WaitGroup
+		var running, served atomic.Int64
+		for i := range 400 {
+			random := rand.New(rand.NewPCG(1, uint64(i)))
+			wg.Go(func() {
+				time.Sleep(time.Duration(random.IntN(100)) * time.Millisecond)
+				ctx, cancel := context.WithTimeout(t.Context(), time.Duration(random.IntN(300))*time.Millisecond)
+				defer cancel()
+				permits := 1 + random.Int64N(3)
+				if err := w.acquire(ctx, auth.Network(netip.AddrFrom4([4]byte{10, 0, 0, byte(random.IntN(9))})), permits); err != nil {
+					if !errors.Is(err, context.DeadlineExceeded) {
+						t.Error(err)
+					}
+					return
+				}
+				if running.Add(permits) > 3 {
+					t.Error("over the bound")
+				}
+				served.Add(1)
+				time.Sleep(time.Duration(random.IntN(5)) * time.Millisecond)
+				running.Add(-permits)
+				w.release(permits)
+			})
+		}
+		wg.Wait()
+		if w.free != 3 || len(w.lines) != 0 || served.Load() < 100 {
+			t.Errorf("left: %+v after %d", w, served.Load())
+		}
+	})
+}
+
+// Two hundred guessers of one address keep the workers busy: a login from another address is served after
+// few of their hashes, and a session that is logged in goes on with its work meanwhile.
+func TestGuessersStarveNobody(t *testing.T) {
+	f := open(t, users(t, "bob:"+field(t, "ARGON2ID", "x")+"\nalice:"+bcrypt5+"\n"), nil)
+	var hashes, work atomic.Int64
+	f.ran = func(scheme.Hash) { hashes.Add(1) }
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	for range 200 {
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				_, err := f.CheckPassword(ctx, auth.Attempt{User: "bob", Password: "guess", Remote: away})
+				if !errors.Is(err, auth.ErrRejected) && ctx.Err() == nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Go(func() {
+		for ctx.Err() == nil {
+			work.Add(1)
+			runtime.Gosched()
+		}
+	})
+	for hashes.Load() < 5 {
+		runtime.Gosched()
+	}
+	for range 5 {
+		before := hashes.Load()
+		expect(t, f, "alice", "a secret", "alice ")
+		if n := hashes.Load() - before; n > 2*f.hashing.total+4 { // those that run, one of the other address, alice's, and what runs until we look
+			t.Errorf("alice waited for %d hashes", n)
+		}
+	}
+	for hashes.Load() < 40 {
+		runtime.Gosched()
+	}
+	cancel()
+	wg.Wait()
+	if work.Load() < 10*hashes.Load() {
+		t.Errorf("%d rounds of work beside %d hashes", work.Load(), hashes.Load())
+	}
+	t.Logf("%d rounds of work beside %d hashes", work.Load(), hashes.Load())
+}
