@@ -142,14 +142,16 @@ func (s *session) serve() {
 
 // wrap lets Server.Wrap have the connection first, and learns who is at its ends.
 func (s *session) wrap() error {
-	c, err := s.conn.accepted, error(nil)
+	c := s.conn.accepted
 	if s.srv.Wrap != nil {
-		if c, err = s.srv.Wrap(s.ctx, c); err != nil {
-			s.info.Remote = addrPort(s.conn.accepted.RemoteAddr())
+		wrapped, err := s.srv.Wrap(s.ctx, c)
+		if err != nil {
+			s.info.Remote = addrPort(c.RemoteAddr())
 			s.name()
 			s.log.Warn("connection refused", "reason", err)
-			return err //nolint:wrapcheck // the caller's own
+			return err
 		}
+		c = wrapped
 	}
 	s.conn.Conn = c
 	s.in = popwire.NewReader(promptReader{s.conn, c})

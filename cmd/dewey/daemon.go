@@ -174,7 +174,7 @@ func openUsers(c *config.Config, key []byte, log *slog.Logger) (*passwdfile.File
 		}
 		log.Warn("no users yet; add one: dewey user add NAME", "file", name)
 	}
-	f, err := passwdfile.Open(name, passwdfile.Options{Logger: log, Weak: c.Users.WeakSchemes})
+	f, err := passwdfile.Open(name, passwdfile.Options{Logger: log, Weak: c.Users.WeakSchemes, Remember: c.Login.Remember, Key: key})
 	if err != nil {
 		return nil, err //nolint:wrapcheck // names the file and the line of each error
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -89,7 +90,7 @@ func (d *daemon) drop() error {
 			d.log.Warn("running as root; process.user would name whom to become once the ports are bound")
 		}
 		if err := confine.Seal(); err != nil {
-			d.log.Warn("rights could not be given up", "error", err)
+			d.log.Log(context.Background(), unconfined(err), "rights could not be given up", "error", err)
 		}
 	}
 	return d.cage(c)
@@ -161,8 +162,11 @@ func (d *daemon) cage(c *config.Config) error {
 		d.log.Warn("not confined by Landlock: maildir.path begins with {home}, which may be anywhere")
 		return nil
 	}
-	// The zones of the clock, and what names of hosts are looked up with.
-	read := []string{"/etc/localtime", "/usr/share/zoneinfo", "/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf"}
+	// The zones of the clock; of /proc, whether the process lives that has locked a uid list.
+	read := []string{"/etc/localtime", "/usr/share/zoneinfo", "/proc"}
+	if d.challenges != nil { // names of hosts are looked up, and the authority's certificate is checked
+		read = append(read, "/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/ssl", "/etc/pki", "/usr/share/ca-certificates", "/usr/local/share/ca-certificates")
+	}
 	files := append([]string{c.UsersFile(), c.TLS.ClientCA, c.TLS.ACMERoots, d.file}, append(c.TLS.Certificate, c.TLS.Key...)...)
 	for _, f := range files {
 		if f != "" {
@@ -176,13 +180,22 @@ func (d *daemon) cage(c *config.Config) error {
 	case abi == 0 && must:
 		return errors.New("process.landlock: is required, and this kernel has none")
 	case err != nil:
-		d.log.Warn("not confined by Landlock", "error", err)
+		d.log.Log(context.Background(), unconfined(err), "not confined by Landlock", "error", err)
 	case abi == 0:
 		d.log.Info("not confined by Landlock: this kernel has none")
 	default:
 		d.log.Debug("confined by Landlock", "version", abi)
 	}
 	return nil
+}
+
+// unconfined is how loud it is to be said that rights could not be given up: who builds with cgo, for the race
+// detector, knows it.
+func unconfined(err error) slog.Level {
+	if errors.Is(err, confine.ErrCgo) {
+		return slog.LevelDebug
+	}
+	return slog.LevelWarn
 }
 
 // maildirRoot is the folder that all Maildirs are in, as far as it exists; false if they may be anywhere.

@@ -181,6 +181,7 @@ func TestExternal(t *testing.T) {
 			t.Error(reply)
 		}
 		c.login("mrose")
+		c.ok("QUIT")
 	}
 }
 
