@@ -8,11 +8,11 @@
 package scanners
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"strings"
@@ -42,6 +42,13 @@ type tool struct{ program, pkg string }
 // minutes at most.
 func (p tool) run(t *testing.T, env []string, args ...string) (stdout, stderr string, exit int) {
 	t.Helper()
+	return p.runWith(t, nil, env, args...)
+}
+
+// runWith runs the tool and lets somebody type, who sees what it says; what it reads from stays open to
+// its end.
+func (p tool) runWith(t *testing.T, typist func(said func() string, keys io.Writer), env []string, args ...string) (stdout, stderr string, exit int) {
+	t.Helper()
 	path, err := exec.LookPath(p.program)
 	if err != nil {
 		t.Fatalf("%s does not run: install Debian's package %s (make test does): %v", p.program, p.pkg, err)
@@ -55,8 +62,23 @@ func (p tool) run(t *testing.T, env []string, args ...string) (stdout, stderr st
 		"HOME=" + cmd.Dir, "TMPDIR=" + cmd.Dir,
 		"PATH=/usr/bin:/bin:/usr/sbin:/sbin", "LC_ALL=C.UTF-8", "TERM=dumb",
 	}, env...)
-	var out, errs bytes.Buffer
+	var out, errs lockedBuffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
+	if typist != nil {
+		stdin, keys, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer stdin.Close()
+		defer keys.Close()
+		cmd.Stdin = stdin
+		typed := make(chan struct{})
+		defer func() { <-typed }()
+		go func() {
+			defer close(typed)
+			typist(out.String, keys)
+		}()
+	}
 	err = cmd.Run()
 	if other := (*exec.ExitError)(nil); ctx.Err() != nil || err != nil && !errors.As(err, &other) {
 		t.Fatalf("%s: %v, %v\n%s%s", cmd, err, ctx.Err(), tail(out.String(), 30), tail(errs.String(), 30))
