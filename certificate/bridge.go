@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -59,7 +60,8 @@ func (b *bridge) Write(e zapcore.Entry, fields []zapcore.Field) error {
 		f.AddTo(object)
 	}
 	level := slog.LevelDebug
-	if e.Level >= zapcore.ErrorLevel && b.first(e, object.Fields) {
+	// What the ACME client finds is told again by what called it, with what comes next.
+	if e.Level >= zapcore.ErrorLevel && !strings.HasSuffix(e.LoggerName, "acme_client") && b.first(e, object.Fields) {
 		level = slog.LevelWarn
 	}
 	var attrs []slog.Attr
