@@ -148,7 +148,11 @@ func (s *session) wrap() error {
 		if err != nil {
 			s.info.Remote = addrPort(c.RemoteAddr())
 			s.name()
-			s.log.Warn("connection refused", "reason", err)
+			level := slog.LevelWarn
+			if errors.Is(err, io.EOF) {
+				level = slog.LevelDebug // a balancer that looks whether we listen
+			}
+			s.log.Log(s.ctx, level, "connection refused", "reason", err)
 			return err
 		}
 		c = wrapped
@@ -159,7 +163,8 @@ func (s *session) wrap() error {
 		s.secure = p.Secured()
 	}
 	remote := c.RemoteAddr()
-	s.info.Remote, s.info.Local, s.local = addrPort(remote), addrPort(c.LocalAddr()), isLocal(remote)
+	s.info.Remote, s.info.Local = addrPort(remote), addrPort(c.LocalAddr())
+	s.local = isLocal(remote) && isLocal(s.conn.accepted.RemoteAddr()) // a proxy's loopback is not ours
 	s.trusted = trusted(s.settings.Trusted, s.info.Remote.Addr())
 	s.name()
 	return nil
