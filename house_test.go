@@ -34,6 +34,8 @@ var rooms = map[string][]string{
 	"store/maildir":          {"maildrop", "maildrop/message", "store/maildir/uidlist"},
 	"store/maildir/uidlist":  {},
 	"sasl":                   {"auth"},
+	"lmtp":                   {"maildrop"},
+	"recipients":             {"auth", "maildrop"},
 	"certificate":            {},
 	"internal/confine":       {},
 	"internal/proxyheader":   {},

@@ -84,6 +84,14 @@ type Directory interface {
 	Authorize(ctx context.Context, id Identity, as string) (Identity, error)
 }
 
+// Recipients knows for whom mail is taken in. Many goroutines may call it at once.
+type Recipients interface {
+	// Recipient returns the identity of the user of that name, whether or not he may log in. ErrRejected,
+	// wrapped, if there is none; any other error means that it could not tell, and that the mail is to be
+	// sent again later.
+	Recipient(ctx context.Context, user string) (Identity, error)
+}
+
 // CheckPassword calls f.
 func (f PasswordFunc) CheckPassword(ctx context.Context, a Attempt) (Identity, error) {
 	return f(ctx, a)
