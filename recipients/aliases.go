@@ -113,7 +113,7 @@ func (p *parser) entry(lines []string, first int) {
 	fields, ok := cut(strings.Join(lines, "\n"), ':', 2)
 	switch {
 	case !ok:
-		p.fault(first, "a quotation mark without its other one")
+		p.fault(first, "a quotation mark without its other one; one at each end would be right")
 		return
 	case len(fields) < 2:
 		p.fault(first, "no colon; name: target, target would be right")
