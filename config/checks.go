@@ -5,8 +5,11 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // hostname is a name as DNS has them: the greeting shows it, and APOP's timestamp has it after the @.
@@ -100,6 +103,82 @@ func address(s string) (string, *fault) {
 	}
 	return net.JoinHostPort(strings.ToLower(host), strconv.FormatUint(n, 10)), nil
 }
+
+// lmtpAddresses are addresses, and UNIX sockets' paths.
+var lmtpAddresses = list(word(aString, `"127.0.0.1:1024"`, func(s string) (string, *fault) {
+	path, unix := strings.CutPrefix(s, UnixPrefix)
+	switch {
+	case strings.HasPrefix(s, "/"):
+		return "", faultf("write "+quoteTOML(UnixPrefix+cut(s)), "%s is not an address with a port", quote(s))
+	case !unix:
+		return address(s)
+	case !filepath.IsAbs(path) || strings.HasSuffix(path, "/"):
+		return "", faultf(`write an absolute path, such as "unix:/run/dewey/lmtp"`, "%s names no file from the root on", quote(s))
+	case len(filepath.Clean(path)) > maxSocketPath: // unix(7)
+		return "", faultf(fmt.Sprintf("write one of at most %d", maxSocketPath), "%s is a path of %d octets, too long for a socket", quote(s), len(path))
+	}
+	return UnixPrefix + filepath.Clean(path), badPath(s)
+}, quoteTOML), `["unix:/run/dewey/lmtp", "127.0.0.1:1024"]`, func(a string) string { return a })
+
+// maxSocketPath is what sun_path holds, but for its last octet.
+const maxSocketPath = 107
+
+// rules are recipients.rules: "detail" finds nobody by itself.
+var rules = func() kind[[]string] {
+	quoted := make([]string, len(RecipientRules))
+	for i, r := range RecipientRules {
+		quoted[i] = quoteTOML(r)
+	}
+	of := list(choice(RecipientRules...), "["+strings.Join(quoted, ", ")+"]", func(s string) string { return s })
+	read := of.read
+	of.read = func(r raw) ([]string, []fault) {
+		v, faults := read(r)
+		if len(faults) == 0 && !slices.Contains(v, "exact") && !slices.Contains(v, "local") {
+			return nil, []fault{{line: r.line, wrong: "finds no user", right: "list exact or local, or both"}}
+		}
+		return v, faults
+	}
+	return of
+}()
+
+// delimiter is what parts a name from a detail: octets that can be in a local part, and that names hardly have.
+var delimiter = textual{"+", func(s string) *fault {
+	for i, r := range s {
+		if !strings.ContainsRune("!#$%&'*+-/=?^_`{|}~.", r) || strings.ContainsRune(s[:i], r) {
+			return faultf(`write "+", or some of + - = _ . and the like, or "" for none`, "%s has %q in it, which can't part an address, or twice", quote(s), r)
+		}
+	}
+	return nil
+}}
+
+// mailDomains are the names after the @. RFC 5321 sections 4.1.2 and 4.1.3, RFC 6531 section 3.3.
+var mailDomains = list(word(aString, `"example.org"`, func(s string) (string, *fault) {
+	const right = `write a domain, such as "example.org"`
+	name := strings.Map(func(r rune) rune {
+		if 'A' <= r && r <= 'Z' {
+			return r + 'a' - 'A'
+		}
+		return r
+	}, s)
+	switch {
+	case strings.HasPrefix(name, "[") && strings.HasSuffix(name, "]") && !strings.ContainsFunc(name, func(r rune) bool { return r == ' ' || isControl(r) }):
+		return name, nil
+	case strings.HasPrefix(name, "@"):
+		return "", faultf("write it without the @", "%s is not a domain", quote(s))
+	case strings.HasSuffix(name, "."):
+		return "", faultf("write it without the last dot, as mail addresses have it", "%s is not a domain", quote(s))
+	}
+	ascii := strings.Map(func(r rune) rune {
+		if r >= utf8.RuneSelf {
+			return 'x'
+		}
+		return r
+	}, name)
+	if why := badHost(ascii); why != "" {
+		return "", faultf(right, "%s is not a domain", quote(s))
+	}
+	return name, nil
+}, quoteTOML), `["example.org", "example.net"]`, func(s string) string { return s })
 
 // domains are the names that a certificate is for. HTTP-01 proves neither wildcards nor, with most
 // authorities, addresses. RFC 8555 sections 7.1.3 and 8.3.

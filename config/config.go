@@ -16,16 +16,17 @@ const maxFile = 1 << 20
 
 // Config is everything that can be configured. Get one from Load; the zero Config is of no use.
 type Config struct {
-	Hostname string
-	Data     string // the folder of all that dewey keeps; relative to the working directory
-	POP3     POP3
-	POP3S    Listener
-	LMTP     Listener
-	TLS      TLS
-	Login    Login
-	Users    Users
-	Maildir  Maildir
-	Process  Process
+	Hostname   string
+	Data       string // the folder of all that dewey keeps; relative to the working directory
+	POP3       POP3
+	POP3S      Listener
+	LMTP       LMTP
+	TLS        TLS
+	Login      Login
+	Users      Users
+	Recipients Recipients
+	Maildir    Maildir
+	Process    Process
 
 	sources map[string]Source // by key; what is missing is a default
 }
@@ -41,6 +42,27 @@ type POP3 struct {
 type Listener struct {
 	Listen []string // host:port; empty: the listener is off
 }
+
+// LMTP is the table [lmtp].
+type LMTP struct {
+	Listen                  []string // host:port, or UnixPrefix and an absolute path; empty: the listener is off
+	SocketMode              fs.FileMode
+	SocketUser, SocketGroup string // names or numbers; empty: nothing is changed
+	MaxSize                 int64  // octets; 0: no limit
+	MaxRecipients           int    // of one message
+	MaxConnections          int
+	Timeout                 time.Duration
+	OverQuota               string // OverQuotaReject or OverQuotaDefer
+}
+
+// UnixPrefix begins an address that is a UNIX socket's.
+const UnixPrefix = "unix:"
+
+// What lmtp.over_quota may be: what is said of a message for whose owner there is no room.
+const (
+	OverQuotaReject = "reject" // for good
+	OverQuotaDefer  = "defer"  // for now
+)
 
 // TLS is the table [tls].
 type TLS struct {
@@ -80,6 +102,18 @@ type Users struct {
 	File        string // may hold {data}; see UsersFile
 	WeakSchemes bool
 }
+
+// Recipients is the table [recipients].
+type Recipients struct {
+	Rules     []string // in the order to try: some of RecipientRules
+	Delimiter string   // each octet of it cuts; empty: none does
+	Domains   []string // in ASCII lower case; empty: any
+	Aliases   string   // a file; empty: none. May hold {data}; see AliasesFile
+}
+
+// RecipientRules are what recipients.rules may list. They are those that package recipients knows; a test in
+// cmd/dewey holds the two lists together.
+var RecipientRules = []string{"exact", "local", "detail"}
 
 // Maildir is the table [maildir].
 type Maildir struct {

@@ -37,7 +37,9 @@ func TestDefaultsAreTheContract(t *testing.T) {
 		Data:     "./dewey-data",
 		POP3:     POP3{Listen: []string{"127.0.0.1:1110"}, Language: "i-default"},
 		POP3S:    Listener{Listen: []string{"127.0.0.1:1995"}},
-		LMTP:     Listener{Listen: []string{"127.0.0.1:1024"}},
+		LMTP: LMTP{
+			SocketMode: 0o600, MaxSize: 50 << 20, MaxRecipients: 100, MaxConnections: 100, Timeout: 5 * time.Minute, OverQuota: "reject",
+		},
 		TLS: TLS{
 			MinVersion: "1.2", ClientName: "email",
 			ACMEDirectory: "https://acme-v02.api.letsencrypt.org/directory", ACMEListen: []string{":80"},
@@ -47,9 +49,10 @@ func TestDefaultsAreTheContract(t *testing.T) {
 			MaxUnauthenticated: 1000, MaxConnections: 100000, MaxPerUser: 10, MaxPerAddress: 100, MaxAttempts: 10,
 			FailureDelay: time.Second, MaxDelay: 8 * time.Second, Remember: 5 * time.Minute,
 		},
-		Users:   Users{File: "{data}/users"},
-		Maildir: Maildir{Path: "{data}/mail/{user}"},
-		Process: Process{Landlock: "auto"},
+		Users:      Users{File: "{data}/users"},
+		Recipients: Recipients{Rules: []string{"exact", "local", "detail"}, Delimiter: "+"},
+		Maildir:    Maildir{Path: "{data}/mail/{user}"},
+		Process:    Process{Landlock: "auto"},
 	}
 	if got.Login.Mechanisms != nil {
 		t.Errorf("login.mechanisms is %q, not auto", got.Login.Mechanisms)

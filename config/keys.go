@@ -1,6 +1,7 @@
 package config
 
 import (
+	"io/fs"
 	"net/netip"
 	"strings"
 	"time"
@@ -51,8 +52,24 @@ var keys = []key{
 	option("pop3s.listen", addresses, "127.0.0.1:1995", func(c *Config) *[]string { return &c.POP3S.Listen },
 		"where POP3 inside TLS is served; [] turns it off"),
 
-	option("lmtp.listen", addresses, "127.0.0.1:1024", func(c *Config) *[]string { return &c.LMTP.Listen },
-		"where mail is taken in by LMTP; [] turns it off (not in this version)"),
+	option("lmtp.listen", lmtpAddresses, "", func(c *Config) *[]string { return &c.LMTP.Listen },
+		"where mail is taken in by LMTP: host:port, or unix:/path for a UNIX socket; []: nowhere"),
+	option("lmtp.socket_mode", fileMode, "0600", func(c *Config) *fs.FileMode { return &c.LMTP.SocketMode },
+		"the mode of the UNIX sockets: who may write may deliver"),
+	option("lmtp.socket_user", text(account), "", func(c *Config) *string { return &c.LMTP.SocketUser },
+		"the UNIX sockets' owner, if not dewey's user: a name or a number"),
+	option("lmtp.socket_group", text(account), "", func(c *Config) *string { return &c.LMTP.SocketGroup },
+		"the UNIX sockets' group, if not dewey's own: a name or a number"),
+	option("lmtp.max_size", size(maxSize), "50M", func(c *Config) *int64 { return &c.LMTP.MaxSize },
+		"the most octets of a message; 0: no limit"),
+	option("lmtp.max_recipients", number(1, 10_000), "100", func(c *Config) *int { return &c.LMTP.MaxRecipients },
+		"the most recipients of one message; the sender brings it again for the others (RFC 5321 section 4.5.3.1.10)"),
+	option("lmtp.max_connections", number(1, maxCount), "100", func(c *Config) *int { return &c.LMTP.MaxConnections },
+		"the most LMTP connections at once"),
+	option("lmtp.timeout", duration(time.Second, 24*time.Hour, ""), "5m", func(c *Config) *time.Duration { return &c.LMTP.Timeout },
+		"how long an LMTP client may be silent (RFC 5321 section 4.5.3.2 asks for 5m)"),
+	option("lmtp.over_quota", choice(OverQuotaReject, OverQuotaDefer), OverQuotaReject, func(c *Config) *string { return &c.LMTP.OverQuota },
+		"what becomes of mail for a full maildrop: reject (552 5.2.2: it bounces), defer (452 4.2.2: it comes again)"),
 
 	option("tls.certificate", certificates, "", func(c *Config) *[]string { return &c.TLS.Certificate },
 		"PEM files, each with a certificate and its chain; which is shown depends on the name that the client asks for, the first where none fits; []: one by ACME, or one that dewey makes in {data}/tls"),
@@ -115,6 +132,15 @@ var keys = []key{
 	option("users.weak_schemes", boolean, "false", func(c *Config) *bool { return &c.Users.WeakSchemes },
 		"whether schemes that are easy to break are taken too, such as SSHA and MD5-CRYPT"),
 
+	option("recipients.rules", rules, strings.Join(RecipientRules, ","), func(c *Config) *[]string { return &c.Recipients.Rules },
+		"what of an address is a user's name, in the order to try: exact (all of it), local (its part before the @), detail (what follows the delimiter is cut, and the others try again)"),
+	option("recipients.delimiter", text(delimiter), "+", func(c *Config) *string { return &c.Recipients.Delimiter },
+		"what parts a user's name from a detail, as in mrose+lists@example.org; of several characters each does"),
+	option("recipients.domains", mailDomains, "", func(c *Config) *[]string { return &c.Recipients.Domains },
+		"the domains for which mail is taken in; []: any"),
+	option("recipients.aliases", text(optionalTemplate), "", func(c *Config) *string { return &c.Recipients.Aliases },
+		"a file of aliases, in the format of /etc/aliases; {data} stands for data"),
+
 	option("maildir.path", text(maildirPath), "{data}/mail/{user}", func(c *Config) *string { return &c.Maildir.Path },
 		"each user's Maildir: {data}, {user}, {local} and {domain} (of local@domain), {home}"),
 
@@ -126,6 +152,9 @@ var keys = []key{
 		func(c *Config) *string { return &c.Process.Landlock },
 		"whether the kernel (Landlock) is to keep dewey in the folders that it needs: auto (if it can), off, required"),
 }
+
+// maxSize is the most that lmtp.max_size may be: a tebioctet.
+const maxSize = 1 << 40
 
 // maxCount is the most that a limit may be: more than a machine can have.
 const maxCount = 10_000_000

@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strconv"
 	"strings"
@@ -138,6 +139,46 @@ func duration(low, high time.Duration, why string) kind[time.Duration] {
 		return d, nil
 	}, func(d time.Duration) string { return quoteTOML(showDuration(d)) })
 }
+
+// size is a number of octets up to high, as a string with or without a unit: K, M or G, of 1024 each.
+func size(high int64) kind[int64] {
+	right := `write a size such as "50M" or "512K", or "0"`
+	return word(aString, `"50M"`, func(s string) (int64, *fault) {
+		digits, unit := s, int64(1)
+		for u, octets := range map[string]int64{"K": 1 << 10, "M": 1 << 20, "G": 1 << 30} {
+			if d, ok := strings.CutSuffix(strings.ToUpper(s), u); ok {
+				digits, unit = d, octets
+			}
+		}
+		n, err := strconv.ParseUint(digits, 10, 63)
+		switch {
+		case errors.Is(err, strconv.ErrSyntax):
+			return 0, faultf(right, "%s is not a size", quote(s))
+		case err != nil || n > uint64(high/unit):
+			return 0, faultf("write at most "+quoteTOML(showSize(high)), "%s is too large", quote(s))
+		}
+		return int64(n) * unit, nil
+	}, func(n int64) string { return quoteTOML(showSize(n)) })
+}
+
+// showSize writes a size with the largest unit that leaves no fraction.
+func showSize(n int64) string {
+	for i, unit := range []string{"G", "M", "K"} {
+		if octets := int64(1) << (30 - 10*i); n != 0 && n%octets == 0 {
+			return strconv.FormatInt(n/octets, 10) + unit
+		}
+	}
+	return strconv.FormatInt(n, 10)
+}
+
+// fileMode is the permission bits of a file, as text in octal: TOML's numbers can't begin with a zero.
+var fileMode = word(aString, `"0600"`, func(s string) (fs.FileMode, *fault) {
+	n, err := strconv.ParseUint(s, 8, 32)
+	if err != nil || n > 0o777 {
+		return 0, faultf(`write three or four octal digits, such as "0600" or "0660"`, "%s is not a file's mode", quote(s))
+	}
+	return fs.FileMode(n), nil
+}, func(m fs.FileMode) string { return quoteTOML(fmt.Sprintf("%04o", m)) })
 
 // showDuration writes a time as a person would: "10m", not "10m0s".
 func showDuration(d time.Duration) string {

@@ -83,9 +83,27 @@ var maildirPath = textual{"{data}/mail/{user}", func(s string) *fault {
 	return nil
 }}
 
+// optionalTemplate is a path that may begin with {data}, or nothing.
+var optionalTemplate = textual{"/etc/dewey/aliases", func(s string) *fault {
+	if s == "" {
+		return nil
+	}
+	return template("data").check(s)
+}}
+
 // UsersFile returns users.file with {data} put in.
-func (c *Config) UsersFile() string {
-	list, _ := pieces(c.Users.File) // checked when it was read
+func (c *Config) UsersFile() string { return c.file(c.Users.File) }
+
+// AliasesFile returns recipients.aliases with {data} put in; empty if there is none.
+func (c *Config) AliasesFile() string {
+	if c.Recipients.Aliases == "" {
+		return ""
+	}
+	return c.file(c.Recipients.Aliases)
+}
+
+func (c *Config) file(template string) string {
+	list, _ := pieces(template) // checked when it was read
 	var b strings.Builder
 	for _, p := range list {
 		b.WriteString(p.text)

@@ -2,6 +2,7 @@ package config
 
 import (
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -100,5 +101,59 @@ landlock = "required"
 	}
 	if want := (Process{User: "1000", Group: "mail", Landlock: LandlockRequired}); c.Process != want {
 		t.Errorf("%+v", c.Process)
+	}
+}
+
+func TestMailTables(t *testing.T) {
+	c, err := load(t, `
+lmtp.listen = ["unix:/run//dewey/lmtp", "[::1]:24"]
+lmtp.socket_mode = "660"
+lmtp.socket_user = "dewey"
+lmtp.socket_group = "postfix"
+lmtp.max_size = "1g"
+lmtp.over_quota = "defer"
+[recipients]
+rules = ["local"]
+delimiter = "+-"
+domains = ["Example.ORG", "bücher.example", "[192.0.2.1]"]
+aliases = "{data}/aliases"
+`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := LMTP{
+		Listen: []string{"unix:/run/dewey/lmtp", "[::1]:24"}, SocketMode: 0o660, SocketUser: "dewey", SocketGroup: "postfix",
+		MaxSize: 1 << 30, MaxRecipients: 100, MaxConnections: 100, Timeout: 5 * time.Minute, OverQuota: OverQuotaDefer,
+	}
+	if diff := cmp.Diff(want, c.LMTP); diff != "" {
+		t.Error(diff)
+	}
+	r := c.Recipients
+	if !slices.Equal(r.Rules, []string{"local"}) || r.Delimiter != "+-" || !slices.Equal(r.Domains, []string{"example.org", "bücher.example", "[192.0.2.1]"}) {
+		t.Errorf("%+v", r)
+	}
+	if c.AliasesFile() != "dewey-data/aliases" || defaults().AliasesFile() != "" {
+		t.Errorf("%q", c.AliasesFile())
+	}
+}
+
+// Sizes are counted in units of 1024, as Postfix's and Dovecot's are, and come back as they were.
+func TestSizes(t *testing.T) {
+	for text, want := range map[string]struct {
+		octets int64
+		shown  string
+	}{
+		"0": {0, "0"}, "1": {1, "1"}, "1000": {1000, "1000"}, "1024": {1024, "1K"}, "50M": {50 << 20, "50M"}, "10k": {10 << 10, "10K"},
+		"1536K": {1536 << 10, "1536K"}, "1024G": {1 << 40, "1024G"}, "0G": {0, "0"},
+	} {
+		c, err := Load("", []string{"lmtp.max_size=" + text})
+		if err != nil || c.LMTP.MaxSize != want.octets || showSize(c.LMTP.MaxSize) != want.shown {
+			t.Errorf("%s: %v, %v", text, c, err)
+		}
+	}
+	for _, text := range []string{"", "M", "1.5M", "50 M", "0x10", "+1", "1_000", "1025G", "50MiB"} {
+		if _, err := Load("", []string{"lmtp.max_size=" + text}); err == nil || !strings.Contains(err.Error(), "write ") {
+			t.Errorf("%q: %v", text, err)
+		}
 	}
 }
