@@ -1,0 +1,63 @@
+package lmtp
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"sync"
+	"time"
+
+	"dewey/maildrop"
+)
+
+const (
+	memorySpan = 7 * 24 * time.Hour // longer than senders try
+	memorySize = 10_000
+)
+
+// memory knows who has a message of which the sender was not, or perhaps not, told so: see the package's
+// comment. It is bounded, and forgets the oldest first; to forget is to deliver twice, never to lose.
+type memory struct {
+	mu    sync.Mutex
+	since map[mark]time.Time
+	order []mark
+}
+
+// A mark is one message for one owner by one address.
+type mark [sha256.Size]byte
+
+// marked computes a mark. Lengths keep the parts apart.
+func marked(content []byte, from, address string, owner maildrop.Owner) mark {
+	h := sha256.New()
+	for _, part := range []string{string(content), from, address, owner.Name, owner.Home} {
+		_, _ = h.Write(binary.BigEndian.AppendUint64(nil, uint64(len(part))))
+		_, _ = h.Write([]byte(part))
+	}
+	return mark(h.Sum(nil))
+}
+
+func (m *memory) add(marks []mark) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.since == nil {
+		m.since = make(map[mark]time.Time)
+	}
+	now := time.Now()
+	for _, k := range marks {
+		if _, ok := m.since[k]; ok {
+			continue
+		}
+		for len(m.order) > 0 && (len(m.order) >= memorySize || now.Sub(m.since[m.order[0]]) > memorySpan) {
+			delete(m.since, m.order[0])
+			m.order = m.order[1:]
+		}
+		m.since[k] = now
+		m.order = append(m.order, k)
+	}
+}
+
+func (m *memory) has(k mark) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	since, ok := m.since[k]
+	return ok && time.Since(since) <= memorySpan
+}
