@@ -72,7 +72,7 @@ func Run(t *testing.T, open func(TB) Maildrop) {
 			s.finish()
 		})
 	}
-	t.Run("Random", func(t *testing.T) { rapid.Check(t, func(rt *rapid.T) { random(rt, open) }) })
+	t.Run("Random", func(t *testing.T) { rapid.Check(t, func(rt *rapid.T) { random(rt, open, false) }) })
 }
 
 // Wire is the message as RFC 1939 section 3 sends it, not byte-stuffed: the plain definition, against

@@ -16,10 +16,14 @@ type machine struct {
 	*subject
 	view   *view // nil while no session is open
 	serial int
+
+	pending   []*pending      // deposits under way
+	deposited map[string]bool // what came in by one
 }
 
-func random(t *rapid.T, open func(TB) Maildrop) {
-	m := &machine{subject: newSubject(t, open)}
+// random does what sessions and others do; with deposits also what comes in that way.
+func random(t *rapid.T, open func(TB) Maildrop, deposits bool) {
+	m := &machine{subject: newSubject(t, open), deposited: map[string]bool{}}
 	actions := map[string]func(*rapid.T){
 		"deliver":     m.deliverOne,
 		"deliver two": func(t *rapid.T) { m.deliverOne(t); m.deliverOne(t) },
@@ -33,6 +37,12 @@ func random(t *rapid.T, open func(TB) Maildrop) {
 	if m.Disturb != nil {
 		actions["disturb"] = func(*rapid.T) { m.Disturb(m.t) }
 	}
+	if deposits {
+		actions["begin"] = m.beginDeposit
+		actions["write"] = m.writeDeposit
+		actions["commit"] = m.commitDeposit
+		actions["discard"] = m.discardDeposit
+	}
 	if m.Restart != nil {
 		actions["restart"] = m.restart
 	}
@@ -40,6 +50,7 @@ func random(t *rapid.T, open func(TB) Maildrop) {
 	if m.view != nil {
 		m.view.close()
 	}
+	m.discardAll()
 	m.finish()
 }
 
@@ -57,7 +68,11 @@ func (m *machine) expungeOne(t *rapid.T) {
 	if len(m.live) == 0 {
 		t.Skip("nothing to expunge")
 	}
-	m.expunge(rapid.SampledFrom(slices.Sorted(maps.Keys(m.live))).Draw(t, "message"))
+	content := rapid.SampledFrom(slices.Sorted(maps.Keys(m.live))).Draw(t, "message")
+	if m.deposited[content] && m.live[content] == "" {
+		t.Skip("not seen yet")
+	}
+	m.expunge(content)
 }
 
 func (m *machine) openIt(t *rapid.T) {
@@ -115,6 +130,7 @@ func (m *machine) closeIt(t *rapid.T) {
 }
 
 func (m *machine) restart(*rapid.T) {
+	m.discardAll()
 	var open maildrop.Maildrop
 	if m.view != nil {
 		open = m.view.Maildrop

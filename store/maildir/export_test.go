@@ -24,3 +24,20 @@ func (s *Store) Cached() (n int, octets int64) {
 	defer s.cache.mu.Unlock()
 	return len(s.cache.byID), s.cache.size
 }
+
+// NewName and NameHost make names.
+var (
+	NewName  = newName
+	NameHost = nameHost
+)
+
+// Syncs are syncs that may be shared.
+type Syncs struct{ s syncs }
+
+// Cover is their one method.
+func (s *Syncs) Cover(folder uint64, do func() error) error {
+	return s.s.cover(fileID{ino: folder}, do)
+}
+
+// Idle says that nothing is kept of any folder.
+func (s *Syncs) Idle() bool { return len(s.s.byID) == 0 }

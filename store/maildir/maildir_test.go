@@ -283,12 +283,29 @@ func (f *fixture) fsck() {
 	}
 }
 
+// baseOf is the base name of the message that the list gives a unique-id.
+func (f *fixture) baseOf(uid string) string {
+	f.t.Helper()
+	l := f.list()
+	for i := range l.Records {
+		if rec := &l.Records[i]; rec.UniqueID(l.Validity) == uid {
+			return rec.Base
+		}
+	}
+	f.t.Fatalf("no message has the unique-id %q", uid)
+	return ""
+}
+
 func (f *fixture) suite() maildroptest.Maildrop {
 	return maildroptest.Maildrop{
 		Store:   f.store,
 		Deliver: func(_ maildroptest.TB, stored []byte) { f.deliver(string(stored)) },
-		Expunge: func(_ maildroptest.TB, stored []byte, _ string) {
-			f.check(os.Remove(f.find(f.files[string(stored)])))
+		Expunge: func(_ maildroptest.TB, stored []byte, uid string) {
+			base, delivered := f.files[string(stored)]
+			if !delivered {
+				base = f.baseOf(uid)
+			}
+			f.check(os.Remove(f.find(base)))
 			f.changed()
 		},
 		Disturb: func(maildroptest.TB) { f.disturb() },

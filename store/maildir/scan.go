@@ -16,20 +16,16 @@ import (
 	"dewey/store/maildir/uidlist"
 )
 
-// A folder is one of the two in which messages are.
+// A folder is one of the two in which messages are, or the one in which they are written.
 type folder uint8
 
 const (
 	inNew folder = iota
 	inCur
+	inTmp
 )
 
-func (f folder) String() string {
-	if f == inNew {
-		return "new"
-	}
-	return "cur"
-}
+func (f folder) String() string { return [...]string{"new", "cur", "tmp"}[f] }
 
 // A place is where a message's file is.
 type place struct {
@@ -94,7 +90,7 @@ type listing struct {
 	others  []string // what is no regular file and so is not served
 }
 
-// openFolder opens new/ or cur/, which must be a folder and no link to one. The caller closes it.
+// openFolder opens new/, cur/ or tmp/, which must be a folder and no link to one. The caller closes it.
 func (b *box) openFolder(f folder) (fd int, path string, err error) {
 	path = filepath.Join(b.root, f.String())
 	fd, err = unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)

@@ -46,6 +46,8 @@ type Store struct {
 	lockWait time.Duration
 	locks    locks
 	cache    cache
+	syncs    syncs
+	tidied   tidied
 
 	// Set by tests.
 	fault func(op, path string) error // an error to be met instead of doing op
@@ -79,19 +81,11 @@ func (s *Store) Open(ctx context.Context, owner maildrop.Owner) (maildrop.Maildr
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	root, err := s.path(owner)
-	if err != nil {
-		return nil, fmt.Errorf("path of %q's Maildir: %w", owner.Name, err)
-	}
-	if !filepath.IsAbs(root) {
-		return nil, fmt.Errorf("path of %q's Maildir is not absolute: %q", owner.Name, root)
-	}
-	id, err := prepare(root)
+	box, _, err := s.locate(owner)
 	if err != nil {
 		return nil, err
 	}
-	box := &box{store: s, root: root, id: id, log: s.log.With("maildir", root)}
-	lock, err := s.locks.take(ctx, id, root, s.lockWait)
+	lock, err := s.locks.take(ctx, box.id, box.root, s.lockWait)
 	if err != nil {
 		return nil, err
 	}
@@ -109,7 +103,27 @@ func (s *Store) Open(ctx context.Context, owner maildrop.Owner) (maildrop.Maildr
 	return d, nil
 }
 
-// A box is one Maildir, locked by the session that works on it.
+// locate finds the owner's Maildir, or makes it, and says whose it is.
+func (s *Store) locate(owner maildrop.Owner) (*box, *unix.Stat_t, error) {
+	root, err := s.path(owner)
+	if err != nil {
+		return nil, nil, fmt.Errorf("path of %q's Maildir: %w", owner.Name, err)
+	}
+	if !filepath.IsAbs(root) {
+		return nil, nil, fmt.Errorf("path of %q's Maildir is not absolute: %q", owner.Name, root)
+	}
+	st, made, err := prepare(root)
+	if err != nil {
+		return nil, nil, err
+	}
+	b := &box{store: s, root: root, id: fileID{uint64(st.Dev), st.Ino}, log: s.log.With("maildir", root)}
+	if made {
+		s.tidied.forget(b.id)
+	}
+	return b, st, nil
+}
+
+// A box is one Maildir. A session that works on it has locked it.
 type box struct {
 	store *Store
 	root  string
@@ -134,9 +148,9 @@ func (b *box) tell(op, path string) {
 }
 
 // prepare finds the Maildir, or makes what is missing of it.
-func prepare(root string) (fileID, error) {
+func prepare(root string) (whose *unix.Stat_t, made bool, err error) {
 	var st unix.Stat_t
-	err := unix.Stat(root, &st)
+	err = unix.Stat(root, &st)
 	if err == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR {
 		missing := false
 		for _, f := range []folder{inNew, inCur} {
@@ -145,27 +159,27 @@ func prepare(root string) (fileID, error) {
 			case errors.Is(err, unix.ENOENT):
 				missing = true
 			case err != nil:
-				return fileID{}, &os.PathError{Op: "lstat", Path: filepath.Join(root, f.String()), Err: err}
+				return nil, false, &os.PathError{Op: "lstat", Path: filepath.Join(root, f.String()), Err: err}
 			}
 		}
 		if !missing {
-			return fileID{uint64(st.Dev), st.Ino}, nil
+			return &st, false, nil
 		}
 		if listsMail(root) { // an empty maildrop would make clients forget what they have (trap 19)
-			return fileID{}, fmt.Errorf("%s has a list of messages but lacks new/ or cur/: is it being moved or restored?", root)
+			return nil, false, fmt.Errorf("%s has a list of messages but lacks new/ or cur/: is it being moved or restored?", root)
 		}
 	}
 	switch {
 	case err == nil && st.Mode&unix.S_IFMT != unix.S_IFDIR:
-		return fileID{}, fmt.Errorf("%w: %s is not a folder", maildrop.ErrDamaged, root)
+		return nil, false, fmt.Errorf("%w: %s is not a folder", maildrop.ErrDamaged, root)
 	case err != nil && !errors.Is(err, unix.ENOENT):
-		return fileID{}, &os.PathError{Op: "stat", Path: root, Err: err}
+		return nil, false, &os.PathError{Op: "stat", Path: root, Err: err}
 	}
 	if err := os.MkdirAll(root, 0o700); err != nil {
-		return fileID{}, fmt.Errorf("making a Maildir: %w", err)
+		return nil, false, fmt.Errorf("making a Maildir: %w", err)
 	}
 	if err := unix.Stat(root, &st); err != nil {
-		return fileID{}, &os.PathError{Op: "stat", Path: root, Err: err}
+		return nil, false, &os.PathError{Op: "stat", Path: root, Err: err}
 	}
 	for _, name := range []string{"tmp", "new", "cur"} {
 		path := filepath.Join(root, name)
@@ -177,10 +191,10 @@ func prepare(root string) (fileID, error) {
 			err = adopt(path, &st)
 		}
 		if err != nil {
-			return fileID{}, fmt.Errorf("making a Maildir: %w", err)
+			return nil, false, fmt.Errorf("making a Maildir: %w", err)
 		}
 	}
-	return fileID{uint64(st.Dev), st.Ino}, syncFolder(root)
+	return &st, true, syncFolder(root)
 }
 
 // listsMail says that there is a list with a record in it.

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"io"
 	"sync"
@@ -73,6 +74,44 @@ func (s *Store) Deliver(name string, stored []byte) string {
 	b.mail = append(b.mail, m)
 	return m.UID
 }
+
+// Deposit implements maildrop.Depositor. It keeps what comes in octet for octet.
+func (s *Store) Deposit(ctx context.Context, owner maildrop.Owner) (maildrop.Deposit, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	return &deposit{store: s, name: owner.Name}, nil
+}
+
+type deposit struct {
+	store *Store
+	name  string
+	text  bytes.Buffer
+	over  bool
+}
+
+var errOver = errors.New("the deposit is over")
+
+func (d *deposit) Write(p []byte) (int, error) {
+	if d.over {
+		return 0, errOver
+	}
+	return d.text.Write(p)
+}
+
+func (d *deposit) Commit(ctx context.Context) error {
+	if d.over {
+		return errOver
+	}
+	defer d.Discard()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	d.store.Deliver(d.name, d.text.Bytes())
+	return nil
+}
+
+func (d *deposit) Discard() { d.over, d.text = true, bytes.Buffer{} }
 
 // Expunge removes a message as somebody else than a POP3 session would, and tells whether it was there.
 func (s *Store) Expunge(name, uid string) bool {

@@ -1,6 +1,7 @@
 package mem_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"testing"
@@ -16,24 +17,26 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func TestStore(t *testing.T) {
-	maildroptest.Run(t, func(maildroptest.TB) maildroptest.Maildrop {
-		s := mem.New()
-		owner := maildrop.Owner{Name: "mrose"}
-		uids := map[string]string{}
-		return maildroptest.Maildrop{
-			Store: s,
-			Owner: owner,
-			Deliver: func(_ maildroptest.TB, stored []byte) {
-				uids[string(stored)] = s.Deliver(owner.Name, stored)
-			},
-			Expunge: func(t maildroptest.TB, stored []byte, _ string) {
-				if !s.Expunge(owner.Name, uids[string(stored)]) {
-					t.Errorf("nothing to expunge: %q", stored)
-				}
-			},
-		}
-	})
+func TestStore(t *testing.T) { maildroptest.Run(t, open) }
+
+func TestDeposits(t *testing.T) { maildroptest.RunDeposits(t, open) }
+
+func open(maildroptest.TB) maildroptest.Maildrop {
+	s := mem.New()
+	owner := maildrop.Owner{Name: "mrose"}
+	uids := map[string]string{}
+	return maildroptest.Maildrop{
+		Store: s,
+		Owner: owner,
+		Deliver: func(_ maildroptest.TB, stored []byte) {
+			uids[string(stored)] = s.Deliver(owner.Name, stored)
+		},
+		Expunge: func(t maildroptest.TB, stored []byte, uid string) {
+			if !s.Expunge(owner.Name, cmp.Or(uids[string(stored)], uid)) {
+				t.Errorf("nothing to expunge: %q", stored)
+			}
+		},
+	}
 }
 
 // A second login waits for the first to end, and no longer than LockWait.

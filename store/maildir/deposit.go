@@ -1,0 +1,259 @@
+package maildir
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"dewey/maildrop"
+	"dewey/maildrop/message"
+)
+
+// mostNames is how many names are tried, each of which should be free.
+const mostNames = 10
+
+// errOver says that a deposit was committed or discarded before.
+var errOver = errors.New("the deposit is over")
+
+// A deposit is a message on its way in: a maildrop.Deposit. It is written to tmp/, and moved to new/ when it
+// is whole and durable, under a name with its sizes. Maildir: "How is a message delivered?".
+type deposit struct {
+	*box
+	tmp  int    // the folder
+	name string // of the file in it; empty: there is none
+	out  *os.File
+	in   *message.Writer
+	id   fileID // of the file
+	over bool
+}
+
+// Deposit implements maildrop.Depositor. Line ends are kept as LF. It returns maildrop.ErrDamaged if new/,
+// cur/ or tmp/ is no folder.
+func (s *Store) Deposit(ctx context.Context, owner maildrop.Owner) (maildrop.Deposit, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	box, whose, err := s.locate(owner)
+	if err != nil {
+		return nil, err
+	}
+	// A quota belongs here: maildrop.ErrFull if there is no room even now.
+	if err := box.tidy(); err != nil {
+		return nil, err
+	}
+	tmp, err := box.openTmp(whose)
+	if err != nil {
+		return nil, err
+	}
+	d := &deposit{box: box, tmp: tmp}
+	d.in = message.NewWriter(sink{d})
+	if err := d.create(whose); err != nil {
+		d.Discard()
+		return nil, err
+	}
+	return d, nil
+}
+
+// openTmp opens tmp/, and makes it if it is missing: no message can be lost with it.
+func (b *box) openTmp(whose *unix.Stat_t) (int, error) {
+	fd, path, err := b.openFolder(inTmp)
+	if !errors.Is(err, unix.ENOENT) {
+		return fd, err
+	}
+	err = os.Mkdir(path, os.FileMode(whose.Mode&0o777)|0o700)
+	if err == nil {
+		err = adopt(path, whose)
+	}
+	if err != nil && !errors.Is(err, os.ErrExist) {
+		return -1, fmt.Errorf("making a Maildir: %w", err)
+	}
+	fd, _, err = b.openFolder(inTmp)
+	return fd, err
+}
+
+// create makes the file in tmp/.
+func (d *deposit) create(whose *unix.Stat_t) error {
+	for range mostNames {
+		name := newName()
+		path := d.file("tmp/" + name)
+		fd, err := -1, d.failing("create", path)
+		if err == nil {
+			err = again(func() (err error) {
+				fd, err = unix.Openat(d.tmp, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+				return err
+			})
+		}
+		if errors.Is(err, unix.EEXIST) {
+			continue
+		}
+		if err != nil {
+			return &os.PathError{Op: "create", Path: path, Err: err}
+		}
+		d.name, d.out = name, os.NewFile(uintptr(fd), path)
+		return adoptFile(d.out, whose)
+	}
+	return &os.PathError{Op: "create", Path: d.file("tmp"), Err: unix.EEXIST}
+}
+
+// again calls f until no signal interrupts it.
+func again(f func() error) error {
+	for {
+		if err := f(); !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
+}
+
+// A sink is where the octets go that are kept.
+type sink struct{ *deposit }
+
+func (s sink) Write(p []byte) (int, error) {
+	if err := s.failing("write", s.out.Name()); err != nil {
+		return 0, err
+	}
+	return s.out.Write(p)
+}
+
+// Write implements maildrop.Deposit.
+func (d *deposit) Write(p []byte) (int, error) {
+	if d.over {
+		return 0, errOver
+	}
+	return d.in.Write(p)
+}
+
+// Commit implements maildrop.Deposit.
+func (d *deposit) Commit(ctx context.Context) error {
+	if d.over {
+		return errOver
+	}
+	defer d.Discard() // what is left of it
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	sizes, err := d.finish()
+	if err != nil {
+		return fmt.Errorf("message not taken in: %w", err)
+	}
+	into, path, err := d.openFolder(inNew)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(into)
+	if err := d.publish(into, sizes); err != nil {
+		return fmt.Errorf("message not taken in: %w", err)
+	}
+	if err := d.settle(into, path); err != nil {
+		return fmt.Errorf("message taken in, but it may be gone after a crash: %w", err)
+	}
+	return nil
+}
+
+// finish makes the file whole and durable.
+func (d *deposit) finish() (message.Sizes, error) {
+	sizes, err := d.in.Close()
+	if err != nil {
+		return sizes, err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(int(d.out.Fd()), &st); err != nil {
+		return sizes, &os.PathError{Op: "fstat", Path: d.out.Name(), Err: err}
+	}
+	if st.Size != sizes.Stored {
+		return sizes, fmt.Errorf("%s has %d octets, %d were written", d.out.Name(), st.Size, sizes.Stored)
+	}
+	d.id = fileID{uint64(st.Dev), st.Ino}
+	if err := d.failing("sync", d.out.Name()); err != nil {
+		return sizes, err
+	}
+	return sizes, errors.Join(d.out.Sync(), d.out.Close())
+}
+
+// publish moves the file to new/, and never over another one.
+func (d *deposit) publish(into int, sizes message.Sizes) error {
+	name := d.name
+	for range mostNames {
+		// S and W are what Dovecot's names have: octets as stored, and with CRLF line ends.
+		final := fmt.Sprintf("%s,S=%d,W=%d", name, sizes.Stored, sizes.CRLF)
+		err := d.move(into, final)
+		if err == nil || d.arrived(into, final) {
+			return nil
+		}
+		if !errors.Is(err, unix.EEXIST) {
+			return &os.PathError{Op: "rename", Path: d.file("new/" + final), Err: err}
+		}
+		name = newName()
+	}
+	return &os.PathError{Op: "rename", Path: d.file("new/" + name), Err: unix.EEXIST}
+}
+
+func (d *deposit) move(into int, final string) error {
+	err := d.failing("rename", d.file("new/"+final))
+	if err == nil {
+		err = unix.Renameat2(d.tmp, d.name, into, final, unix.RENAME_NOREPLACE)
+	}
+	switch {
+	case err == nil:
+		d.name = ""
+		return nil
+	case !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOSYS) && !errors.Is(err, unix.ENOTSUP):
+		return err
+	}
+	// The file system can't do that, NFS for one. Maildir: link, then unlink.
+	if err := d.failing("link", d.file("new/"+final)); err != nil {
+		return err
+	}
+	if err := unix.Linkat(d.tmp, d.name, into, final, 0); err != nil {
+		return err
+	}
+	if unix.Unlinkat(d.tmp, d.name, 0) == nil {
+		d.name = ""
+	}
+	return nil
+}
+
+// arrived says that the file is in new/ although the call that moved it failed: a file server may have
+// done it and its answer was lost, so that the call was made again.
+func (d *deposit) arrived(into int, final string) bool {
+	var st unix.Stat_t
+	err := unix.Fstatat(into, final, &st, unix.AT_SYMLINK_NOFOLLOW)
+	return err == nil && d.id == fileID{uint64(st.Dev), st.Ino}
+}
+
+// settle makes the move durable, together with those that others make at this time.
+func (d *deposit) settle(into int, path string) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(into, &st); err != nil {
+		return &os.PathError{Op: "fstat", Path: path, Err: err}
+	}
+	return d.store.syncs.cover(fileID{uint64(st.Dev), st.Ino}, func() error {
+		d.tell("sync", path)
+		err := d.failing("sync", path)
+		if err == nil {
+			err = again(func() error { return unix.Fsync(into) })
+		}
+		if err != nil {
+			return &os.PathError{Op: "fsync", Path: path, Err: err}
+		}
+		return nil
+	})
+}
+
+// Discard implements maildrop.Deposit.
+func (d *deposit) Discard() {
+	if d.over {
+		return
+	}
+	d.over = true
+	d.in.Discard()
+	if d.out != nil {
+		_ = d.out.Close()
+	}
+	if d.name != "" {
+		_ = unix.Unlinkat(d.tmp, d.name, 0) // or somebody tidies up later
+	}
+	_ = unix.Close(d.tmp)
+}
