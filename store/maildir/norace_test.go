@@ -1,0 +1,5 @@
+//go:build !race
+
+package maildir_test
+
+const raceEnabled = false
