@@ -28,7 +28,9 @@ import (
 	"dewey/config"
 	"dewey/internal/confine"
 	"dewey/internal/proxyheader"
+	"dewey/lmtp"
 	"dewey/pop3server"
+	"dewey/recipients"
 	"dewey/store/maildir"
 )
 
@@ -49,6 +51,8 @@ type daemon struct {
 	throttle     *auth.Throttle
 	proxies      atomic.Pointer[proxyheader.Proxies]
 	server       *pop3server.Server
+	recipients   *recipients.Resolver
+	lmtp         *lmtp.Server
 	bound        map[spot]net.Listener // those of the configuration
 	passed       map[spot]net.Listener // by systemd: their doors have no others
 	challenges   net.Listener          // where ACME's are answered; nil without ACME
@@ -105,11 +109,19 @@ func (d *daemon) prepare() error {
 	if d.users, err = openUsers(c, key, d.log); err != nil {
 		return err
 	}
+	if d.recipients, err = openRecipients(c, d.users, d.log); err != nil {
+		return err
+	}
+	mail := maildir.New(maildir.Options{Path: c.MaildirPath, Logger: d.log})
+	d.lmtp = &lmtp.Server{Recipients: resolve(d.recipients), Mail: mail, Logger: d.log}
+	if err := d.lmtp.Reconfigure(mailSettings(c)); err != nil { // checks them
+		return fmt.Errorf("settings: %w", err)
+	}
 	d.throttle = auth.NewThrottle(limits(c))
 	d.takeProxies(c)
 	d.server = &pop3server.Server{
 		Users:     d.users,
-		Maildrops: maildir.New(maildir.Options{Path: c.MaildirPath, Logger: d.log}),
+		Maildrops: mail,
 		Settings:  settings(c),
 		Logger:    d.log,
 		Throttle:  d.throttle,
@@ -225,8 +237,8 @@ var plaintext = map[string]pop3server.Plaintext{
 
 // warn tells what is configured and will not be as the administrator may think.
 func (d *daemon) warn(c *config.Config) {
-	if len(c.LMTP.Listen) > 0 && !c.Source("lmtp.listen").IsDefault() {
-		d.log.Warn("set, but without effect: this version takes no mail in", "keys", "lmtp.listen")
+	if slices.ContainsFunc(c.LMTP.Listen, func(a string) bool { return !strings.HasPrefix(a, config.UnixPrefix) && reachable(a) }) {
+		d.log.Warn("whoever can reach lmtp.listen can deliver to every user, from any sender: LMTP asks for no password; unix:/path, or an address of this machine alone, would be safer")
 	}
 	if n := d.users.Plain(); n > 0 {
 		d.log.Warn("whoever can read the users file can read passwords in it: {PLAIN}, or one of its other names; only APOP and CRAM-MD5 need that; to change one: dewey user passwd NAME",
@@ -259,21 +271,21 @@ func (d *daemon) bind() error {
 		}
 	}
 	must, may := d.spots(d.config)
-	if d.bound, err = listenAll(must); err != nil {
+	if d.bound, err = listenAll(must, d.config); err != nil {
 		return err
 	}
 	for _, s := range may {
-		if l, err := listen(s.key, s.address); err == nil {
+		if l, err := listen(s.key, s.address, socketRights{}); err == nil {
 			d.bound[s] = l
 		} else {
 			d.log.Warn("not served", "error", err)
 		}
 	}
 	if len(d.bound)+len(d.passed) == 0 {
-		return errors.New("pop3.listen: is empty, and so is pop3s.listen: there is nothing to serve; write host:port, such as 127.0.0.1:1110")
+		return errors.New("pop3.listen: is empty, and so are pop3s.listen and lmtp.listen: there is nothing to serve; write host:port, such as 127.0.0.1:1110")
 	}
 	if len(d.config.TLS.ACMEDomains) > 0 {
-		d.challenges, err = listen("tls.acme_listen", d.config.TLS.ACMEListen[0])
+		d.challenges, err = listen("tls.acme_listen", d.config.TLS.ACMEListen[0], socketRights{})
 	}
 	return err
 }
@@ -329,8 +341,8 @@ func (d *daemon) serve(s spot, l net.Listener) {
 	d.log.Info("listening", "key", s.key, "address", l.Addr().String())
 	door := doors[slices.IndexFunc(doors, func(d door) bool { return d.key == s.key })]
 	d.serving.Go(func() {
-		err := door.serve(d.server, l)
-		if errors.Is(err, pop3server.ErrServerClosed) || errors.Is(err, net.ErrClosed) {
+		err := door.serve(d, l)
+		if errors.Is(err, pop3server.ErrServerClosed) || errors.Is(err, lmtp.ErrServerClosed) || errors.Is(err, net.ErrClosed) {
 			return
 		}
 		select {
@@ -381,7 +393,7 @@ func (d *daemon) loop() error {
 				hurry()
 			}
 		case err := <-d.failed:
-			_ = d.server.Close() // its only error would be told after this one
+			_ = errors.Join(d.lmtp.Close(), d.server.Close()) // their errors would be told after this one
 			return err
 		case <-ended:
 			d.log.Info("ended")
@@ -396,11 +408,15 @@ func (d *daemon) end() (ended chan struct{}, hurry context.CancelFunc) {
 	ended = make(chan struct{})
 	d.serving.Go(func() {
 		defer close(ended)
-		if err := d.server.Shutdown(ctx); err == nil {
+		var mail error
+		var both sync.WaitGroup
+		both.Go(func() { mail = d.lmtp.Shutdown(ctx) })
+		err := d.server.Shutdown(ctx)
+		if both.Wait(); err == nil && mail == nil {
 			return
 		}
 		d.log.Warn("closing the sessions that are left")
-		if err := d.server.Close(); err != nil {
+		if err := errors.Join(d.lmtp.Close(), d.server.Close()); err != nil {
 			d.log.Error("close", "error", err)
 		}
 	})

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -14,7 +15,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dewey/config"
-	"dewey/pop3server"
 )
 
 // keepAlive finds a dead peer in about a minute: its session holds the lock of a maildrop.
@@ -25,19 +25,27 @@ type door struct {
 	key    string // of the configuration
 	socket string // the name by which systemd passes sockets for it
 	listen func(*config.Config) []string
-	serve  func(*pop3server.Server, net.Listener) error
+	serve  func(*daemon, net.Listener) error
 }
 
 var doors = []door{
-	{"pop3.listen", "pop3", func(c *config.Config) []string { return c.POP3.Listen }, (*pop3server.Server).Serve},
-	{"pop3s.listen", "pop3s", func(c *config.Config) []string { return c.POP3S.Listen }, (*pop3server.Server).ServeTLS},
+	{"pop3.listen", "pop3", func(c *config.Config) []string { return c.POP3.Listen }, func(d *daemon, l net.Listener) error { return d.server.Serve(l) }},
+	{"pop3s.listen", "pop3s", func(c *config.Config) []string { return c.POP3S.Listen }, func(d *daemon, l net.Listener) error { return d.server.ServeTLS(l) }},
+	{"lmtp.listen", "lmtp", func(c *config.Config) []string { return c.LMTP.Listen }, func(d *daemon, l net.Listener) error { return d.lmtp.Serve(l) }},
 }
 
 // A spot is an address of a door. Those that systemd passed have their real address.
 type spot struct{ key, address string }
 
-// listen binds one address of a key.
-func listen(key, address string) (net.Listener, error) {
+// listen binds one address of a key; rights are for UNIX sockets.
+func listen(key, address string, rights socketRights) (net.Listener, error) {
+	if path, ok := strings.CutPrefix(address, config.UnixPrefix); ok {
+		l, err := listenUnix(path, rights)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", key, unixError(address, err))
+		}
+		return l, nil
+	}
 	lc := net.ListenConfig{KeepAliveConfig: keepAlive}
 	lc.SetMultipathTCP(false) // trap 52
 	l, err := lc.Listen(context.Background(), "tcp", address)
@@ -48,10 +56,14 @@ func listen(key, address string) (net.Listener, error) {
 }
 
 // listenAll binds every spot, or none.
-func listenAll(spots []spot) (map[spot]net.Listener, error) {
+func listenAll(spots []spot, c *config.Config) (map[spot]net.Listener, error) {
 	bound := make(map[spot]net.Listener, len(spots))
+	rights, err := rightsOf(c)
+	if err != nil {
+		return nil, err
+	}
 	for _, s := range spots {
-		l, err := listen(s.key, s.address)
+		l, err := listen(s.key, s.address, rights)
 		if err != nil {
 			closeAll(bound)
 			return nil, err
@@ -109,10 +121,8 @@ func fromSystemd(f *os.File) (spot, net.Listener, error) {
 	defer f.Close()
 	i := slices.IndexFunc(doors, func(d door) bool { return d.socket == f.Name() })
 	switch {
-	case f.Name() == "lmtp":
-		return spot{}, nil, fmt.Errorf("socket activation: %s is not served by this version; take its socket away", f.Name())
 	case i < 0:
-		return spot{}, nil, fmt.Errorf("socket activation: a socket has the name %q; write FileDescriptorName=pop3, or pop3s, into its unit", f.Name())
+		return spot{}, nil, fmt.Errorf("socket activation: a socket has the name %q; write FileDescriptorName=pop3, pop3s or lmtp into its unit", f.Name())
 	}
 	if on, err := unix.GetsockoptInt(int(f.Fd()), unix.SOL_SOCKET, unix.SO_ACCEPTCONN); err != nil || on == 0 {
 		return spot{}, nil, fmt.Errorf("socket activation: descriptor %s is no listening stream socket; write ListenStream= and Accept=no", f.Name())

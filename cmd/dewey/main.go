@@ -28,8 +28,11 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	if err := root.Execute(); err != nil {
+	if cmd, err := root.ExecuteC(); err != nil {
 		fmt.Fprintln(stderr, oneLine(err))
+		if cmd.Name() == "deliver" {
+			return errorCode(err)
+		}
 		return 1
 	}
 	return 0
@@ -79,7 +82,7 @@ func (a *app) root() *cobra.Command {
 	flags := root.PersistentFlags()
 	flags.StringVar(&a.file, "config", "", "the configuration `FILE`, in TOML")
 	flags.StringArrayVar(&a.sets, "set", nil, "set `key=value` over the file's; may be repeated")
-	root.AddCommand(a.serveCommand(), a.userCommand(), a.configCommand(), &cobra.Command{
+	root.AddCommand(a.serveCommand(), a.deliverCommand(), a.userCommand(), a.configCommand(), &cobra.Command{
 		Use:   "version",
 		Short: "Print the version",
 		Args:  cobra.NoArgs,

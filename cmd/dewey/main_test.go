@@ -1,9 +1,11 @@
 package main
 
 import (
+	"errors"
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"syscall"
@@ -49,9 +51,50 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"busy": busy,
+			"busy":  busy,
+			"code":  code,
+			"taken": taken,
+			"count": count,
 		},
 	})
+}
+
+// code runs a program that is to end with the code: code N program [args...].
+func code(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: code N program [args...]")
+	}
+	err := ts.Exec(args[1], args[2:]...)
+	var ended *exec.ExitError
+	got := "0"
+	if errors.As(err, &ended) {
+		got = strconv.Itoa(ended.ExitCode())
+	}
+	if got != args[0] {
+		ts.Fatalf("exit code %s, want %s", got, args[0])
+	}
+}
+
+// taken moves a user's only new message out of his Maildir, to the file mailN: taken USER N.
+func taken(ts *testscript.TestScript, _ bool, args []string) {
+	found, err := filepath.Glob(ts.MkAbs("dewey-data/mail/" + args[0] + "/new/*"))
+	ts.Check(err)
+	if len(found) != 1 {
+		ts.Fatalf("%d messages for %s", len(found), args[0])
+	}
+	data, err := os.ReadFile(found[0])
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs("mail"+args[1]), data, 0o600))
+	ts.Check(os.Rename(found[0], ts.MkAbs("dewey-data/mail/"+args[0]+"/cur/"+filepath.Base(found[0])+":2,S")))
+}
+
+// count wants N messages in a user's Maildir: count USER N.
+func count(ts *testscript.TestScript, _ bool, args []string) {
+	found, err := filepath.Glob(ts.MkAbs("dewey-data/mail/" + args[0] + "/???/*,S=*"))
+	ts.Check(err)
+	if strconv.Itoa(len(found)) != args[1] {
+		ts.Fatalf("%s has %d messages, not %s", args[0], len(found), args[1])
+	}
 }
 
 // busy holds a port for the time of the script, and names it in $BUSY.

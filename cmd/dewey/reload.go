@@ -14,7 +14,8 @@ import (
 // restart lists the keys that a running server keeps: sessions hold locks where the mail is, users
 // whose file was exchanged under them would be other people, and rights that were dropped are gone.
 var restart = []string{
-	"data", "users.file", "users.weak_schemes", "maildir.path", "login.remember",
+	"data", "users.file", "users.weak_schemes", "recipients.aliases", "maildir.path", "login.remember",
+	"lmtp.socket_mode", "lmtp.socket_user", "lmtp.socket_group",
 	"tls.certificate", "tls.key", "tls.min_version", "tls.client_ca", "tls.client_name",
 	"tls.acme_domains", "tls.acme_email", "tls.acme_directory", "tls.acme_roots", "tls.acme_listen",
 	"process.user", "process.group", "process.landlock",
@@ -28,6 +29,9 @@ func (d *daemon) reload() {
 	d.log.Info("reloading")
 	if err := d.users.Reload(); err != nil {
 		d.logLines("users file has errors", err)
+	}
+	if err := d.recipients.Reload(); err != nil {
+		d.logLines("aliases stay as they were", err)
 	}
 	if err := d.certificates.Reload(); err != nil {
 		d.logLines("certificates stay as they were", err)
@@ -49,16 +53,17 @@ func (d *daemon) apply(c *config.Config) error {
 	// The new ones are open before the old ones close: there is no moment without a listener.
 	must, may := d.spots(c)
 	missing := slices.DeleteFunc(slices.Clone(must), func(s spot) bool { return d.bound[s] != nil })
-	fresh, err := listenAll(missing)
+	fresh, err := listenAll(missing, c)
 	if err != nil {
 		if errors.Is(err, syscall.EADDRINUSE) && d.holdsPort(missing) {
 			err = fmt.Errorf("%w; if it is dewey itself that listens there, at an address that is no longer listed: restart it", err)
 		}
 		return err
 	}
-	if err := d.server.Reconfigure(settings(c)); err != nil {
+	if err := d.reconfigure(c); err != nil {
 		closeAll(fresh)
-		return err //nolint:wrapcheck // it says where it comes from
+		_ = d.reconfigure(d.config) // was right before
+		return err
 	}
 	d.throttle.Reconfigure(limits(c))
 	d.takeProxies(c)
@@ -75,6 +80,17 @@ func (d *daemon) apply(c *config.Config) error {
 	}
 	d.warn(c)
 	return nil
+}
+
+// reconfigure gives new settings to those who can refuse them.
+func (d *daemon) reconfigure(c *config.Config) error {
+	if err := d.recipients.Reconfigure(rules(c)); err != nil {
+		return err //nolint:wrapcheck // it says where it comes from
+	}
+	if err := d.lmtp.Reconfigure(mailSettings(c)); err != nil {
+		return err //nolint:wrapcheck // it says where it comes from
+	}
+	return d.server.Reconfigure(settings(c)) //nolint:wrapcheck // it says where it comes from
 }
 
 // holdsPort tells whether a listener of ours has the port of one of the spots: 127.0.0.1:110 is
@@ -108,7 +124,7 @@ func (d *daemon) move(listed []spot, fresh map[spot]net.Listener) {
 		}
 	}
 	if len(d.bound)+len(d.passed) == 0 {
-		d.log.Warn("pop3.listen and pop3s.listen are empty: nobody can connect")
+		d.log.Warn("pop3.listen, pop3s.listen and lmtp.listen are empty: nobody can connect")
 	}
 }
 

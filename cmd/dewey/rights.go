@@ -167,13 +167,19 @@ func (d *daemon) cage(c *config.Config) error {
 	if d.challenges != nil { // names of hosts are looked up, and the authority's certificate is checked
 		read = append(read, "/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/ssl", "/etc/pki", "/usr/share/ca-certificates", "/usr/local/share/ca-certificates")
 	}
-	files := append([]string{c.UsersFile(), c.TLS.ClientCA, c.TLS.ACMERoots, d.file}, append(c.TLS.Certificate, c.TLS.Key...)...)
+	files := append([]string{c.UsersFile(), c.AliasesFile(), c.TLS.ClientCA, c.TLS.ACMERoots, d.file}, append(c.TLS.Certificate, c.TLS.Key...)...)
 	for _, f := range files {
 		if f != "" {
 			read = append(read, confine.Folders(f)...)
 		}
 	}
-	abi, err := d.confine(confine.Cage{Read: read, Write: []string{c.Data, root}, AnyConnect: d.challenges != nil})
+	write := []string{c.Data, root}
+	for _, address := range c.LMTP.Listen { // the socket is removed at the end
+		if path, ok := strings.CutPrefix(address, config.UnixPrefix); ok {
+			write = append(write, filepath.Dir(path))
+		}
+	}
+	abi, err := d.confine(confine.Cage{Read: read, Write: write, AnyConnect: d.challenges != nil})
 	switch {
 	case err != nil && must:
 		return fmt.Errorf("process.landlock: %w", err)

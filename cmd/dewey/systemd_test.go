@@ -131,7 +131,7 @@ func TestSystemdWrongSockets(t *testing.T) {
 		{"", `a socket has the name "LISTEN_FD_3"; `, []string{"tcp"}},
 		{"dewey.socket", `a socket has the name "dewey.socket"; write FileDescriptorName=pop3`, []string{"tcp"}},
 		{"unknown", `a socket has the name "unknown"`, []string{"tcp"}},
-		{"pop3:lmtp", "lmtp is not served by this version", []string{"tcp", "tcp"}},
+		{"pop3:lmtps", `a socket has the name "lmtps"; write FileDescriptorName=pop3, pop3s or lmtp`, []string{"tcp", "tcp"}},
 		{"pop3", "is no listening stream socket", []string{"udp"}},
 	} {
 		t.Run(test.names, func(t *testing.T) {
