@@ -32,7 +32,7 @@ func TestUnitsVerify(t *testing.T) {
 	}
 	dir := t.TempDir()
 	var paths []string
-	for _, name := range []string{"dewey.service", "dewey.socket", "dewey-pop3s.socket"} {
+	for _, name := range []string{"dewey.service", "dewey.socket", "dewey-pop3s.socket", "dewey-lmtp.socket"} {
 		text, err := os.ReadFile(filepath.Join(units, name))
 		if err != nil {
 			t.Fatal(err)
@@ -239,8 +239,14 @@ func TestUnitSystemCalls(t *testing.T) {
 	data := filepath.Join(dir, "data")
 	addUser(t, data, "mrose")
 	deliver(t, data, "mrose", "1.x", "Subject: x\n\nx\n")
-	p := start(t, self, []string{"serve", "--set", "data=" + data, "--set", "pop3.listen=127.0.0.1:0"}, filtered(seccomp(t, allowed)))
-	c := dial(t, field(p.wait("msg=listening"), "address"))
+	addUser(t, data, "bob")
+	socket := "lmtp.listen=unix:" + socketPath(t)
+	p := start(t, self, []string{"serve", "--set", "data=" + data, "--set", "pop3.listen=127.0.0.1:0", "--set", socket}, filtered(seccomp(t, allowed)))
+	address := field(p.wait("msg=listening", "key=pop3.listen"), "address")
+	if code, out := hand(t, "a: b\n\nc\n", "--set", "data="+t.TempDir(), "--set", socket, "mrose", "bob"); code != 0 {
+		t.Errorf("%d: %s", code, out)
+	}
+	c := dial(t, address)
 	c.login("mrose")
 	c.ok("DELE 1")
 	c.ok("QUIT")
