@@ -4,10 +4,14 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"dewey/maildrop"
+	"dewey/store/maildir"
 )
 
 // benchMaildir is a Maildir of many messages in cur/.
@@ -93,5 +97,41 @@ func BenchmarkOneNew(b *testing.B) {
 		f.deliver(fmt.Sprintf("Subject: %d\n", f.serial))
 		b.StartTimer()
 		f.login(b)
+	}
+}
+
+// 16 writers at once, to one Maildir or each to his own.
+func BenchmarkDeposit(b *testing.B) {
+	text := []byte("Subject: x\r\n\r\n" + strings.Repeat(strings.Repeat("x", 70)+"\r\n", 60))
+	for _, maildirs := range []int{1, 16} {
+		for _, writers := range []int{1, 16} {
+			b.Run(fmt.Sprintf("maildirs=%d/writers=%d", maildirs, writers), func(b *testing.B) {
+				f := newFixture(b)
+				store := maildir.New(maildir.Options{
+					Path: func(o maildrop.Owner) (string, error) { return filepath.Join(f.root, o.Name), nil },
+				})
+				var next atomic.Int64
+				var wg sync.WaitGroup
+				b.ReportAllocs()
+				b.ResetTimer()
+				for w := range writers {
+					wg.Go(func() {
+						for next.Add(1) <= int64(b.N) {
+							d, err := store.Deposit(b.Context(), maildrop.Owner{Name: fmt.Sprint(w % maildirs)})
+							if err == nil {
+								_, _ = d.Write(text)
+								err = d.Commit(b.Context())
+							}
+							if err != nil {
+								b.Error(err)
+								return
+							}
+						}
+					})
+				}
+				wg.Wait()
+				b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "deliveries/s")
+			})
+		}
 	}
 }

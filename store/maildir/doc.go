@@ -1,6 +1,6 @@
-// Package maildir serves Maildirs as maildrops: those that Postfix, Exim, procmail, maildrop, getmail
-// or Dovecot deliver to, with unique-ids in Dovecot's own list, so that dewey and Dovecot can take
-// turns on one Maildir. Courier's lists are taken over at first sight.
+// Package maildir serves Maildirs as maildrops and takes mail in to them: Maildirs that Postfix, Exim,
+// procmail, maildrop, getmail or Dovecot may deliver to as well, with unique-ids in Dovecot's own list, so
+// that dewey and Dovecot can take turns on one Maildir. Courier's lists are taken over at first sight.
 //
 // # What is in a Maildir
 //
@@ -12,6 +12,17 @@
 //	dovecot-uidlist     the unique-ids and sizes, as Dovecot keeps them (package uidlist)
 //	dewey.lock          locked (flock) while a session is open; never removed
 //	dewey-uidvalidity   the validity that unique-ids were last served under: see below
+//
+// # Mail that comes in
+//
+// A deposit is written to tmp/ with LF line ends, made durable, and then moved to new/ by a rename that
+// overwrites nothing, under a name by the Maildir convention (https://cr.yp.to/proto/maildir.html) with its
+// sizes as Dovecot adds them: S, the octets as stored, and W, the same with CRLF line ends. Then new/ is made
+// durable; commits at the same time share that. Nothing but the files tells a session of it: a rename changes
+// the times of new/, and times that are too young to show another change prove nothing (below). It gets
+// its unique-id at the next login, as mail from others does.
+//
+// A deposit removes files from tmp/ in which nothing has happened for 36 hours, once an hour at most.
 //
 // # A scan
 //
