@@ -174,7 +174,7 @@ func path(address string) (string, bool) {
 		return "", false
 	}
 	if strings.HasPrefix(address, `"`) || strings.HasPrefix(address, "@") && strings.Contains(address, ":") {
-		return address, true // as it is there; the server looks closer
+		return address, !strings.ContainsAny(address, "<>") // as it is there; the server looks closer
 	}
 	local, domain := address, ""
 	if i := strings.LastIndexByte(address, '@'); i >= 0 {

@@ -526,3 +526,20 @@ func TestProcmail(t *testing.T) {
 		t.Errorf("%q, %v: %s", kept, err, out)
 	}
 }
+
+// An address goes into a command line as one, or not at all. RFC 5321 section 4.1.2.
+func TestPath(t *testing.T) {
+	for address, want := range map[string]string{
+		"mrose": "mrose", "mrose+x@example.org": "mrose+x@example.org", "a b@example.org": `"a b"@example.org`, `a"b\c@x`: `"a\"b\\c"@x`, "a@b@c": `"a@b"@c`,
+		`"a b"@example.org`: `"a b"@example.org`, "@relay:mrose@example.org": "@relay:mrose@example.org", "müller@x": "müller@x", "": "",
+		"a@b> SIZE=1": "!", `"a"@b> SIZE=1`: "!", "a\r\nRSET@b": "!", "a@b\nRSET": "!", "a\x00@b": "!", "\xff@b": "!", "@b": "!", "a@<b": "!", "a> x@b": `"a> x"@b`,
+	} {
+		got, ok := path(address)
+		if !ok {
+			got = "!"
+		}
+		if got != want {
+			t.Errorf("%q: %q, not %q", address, got, want)
+		}
+	}
+}

@@ -124,6 +124,9 @@ func (d *daemon) become(c *config.Config) error {
 	if err := d.users.Reload(); err != nil {
 		return fmt.Errorf("process.user: %s must be able to read the users: %w", c.Process.User, err)
 	}
+	if err := d.recipients.Reload(); err != nil {
+		return fmt.Errorf("process.user: %s must be able to read the aliases: %w", c.Process.User, err)
+	}
 	d.log.Info("rights given up", "user", c.Process.User)
 	return nil
 }
