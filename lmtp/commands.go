@@ -200,6 +200,11 @@ func (s *session) bdat(argument string) reply {
 		return badArgument
 	}
 	last := len(fields) == 2
+	if int64(s.in.Buffered()) < size { // who waits for replies before he goes on gets them
+		if s.last = s.flush(); s.last != nil {
+			return answered
+		}
+	}
 	if s.tx == nil || len(s.tx.recipients) == 0 {
 		if err := s.readChunk(size, s.settings.DataTimeout, func([]byte) {}); err != nil {
 			return s.cut(err)
