@@ -43,7 +43,7 @@ func TestShutdown(t *testing.T) {
 	idle, busy := b.dial(t), b.dial(t)
 	idleIn, busyIn := bufio.NewReader(idle), bufio.NewReader(busy)
 	say(t, idle, idleIn, "LHLO x\r\n", "250 ")
-	say(t, busy, busyIn, envelope+"DATA\r\nx\r\n", "354")
+	say(t, busy, busyIn, envelope, "250 2.1.5")
 	done := make(chan error, 1)
 	go func() { done <- b.srv.Shutdown(context.Background()) }()
 	if rest, err := io.ReadAll(idleIn); err != nil || string(rest) != "421 4.3.2 going down\r\n" {
@@ -58,7 +58,10 @@ func TestShutdown(t *testing.T) {
 	if _, err := net.Dial(b.addr.Network(), b.addr.String()); err == nil {
 		t.Error("a new connection was accepted")
 	}
+	say(t, busy, busyIn, "RCPT TO:<bob@d>\r\n", "250 2.1.5")
+	say(t, busy, busyIn, "DATA\r\nx\r\n", "354")
 	say(t, busy, busyIn, "y\r\n.\r\n", "250 2.0.0")
+	say(t, busy, busyIn, "", "250 2.0.0")
 	if rest, err := io.ReadAll(busyIn); err != nil || string(rest) != "421 4.3.2 going down\r\n" {
 		t.Errorf("%q, %v", rest, err)
 	}
@@ -100,42 +103,57 @@ func TestTrap53CloseAfterShutdown(t *testing.T) {
 	}
 }
 
-// Close waits for what is being committed, and the client reads its reply.
+// Close waits for what is being committed, however long that takes, and the client reads its reply.
 func TestCloseWaitsForCommit(t *testing.T) {
-	b := newBench(t, listen(t, "tcp"), nil)
-	reached, release := make(chan struct{}), make(chan struct{})
-	b.box.hold = func(step, _ string) {
-		if step == "commit" {
-			close(reached)
-			<-release
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, newPipes(), nil)
+		b.box.hold = func(step, _ string) {
+			if step == "commit" {
+				time.Sleep(time.Hour)
+			}
 		}
-	}
-	c := b.dial(t)
-	in := bufio.NewReader(c)
-	say(t, c, in, envelope+"DATA\r\nx\r\n.\r\n", "354")
-	<-reached
-	done := make(chan error, 1)
-	go func() { done <- b.srv.Close() }()
-	for { // until Close has begun
-		n, err := net.Dial(b.addr.Network(), b.addr.String())
-		if err != nil {
-			break
+		c := b.pipe.dial()
+		in := bufio.NewReader(c)
+		say(t, c, in, "", "220")
+		say(t, c, in, envelope, "250 2.1.5")
+		if _, err := io.WriteString(c, "BDAT 3 LAST\r\nx\r\n"); err != nil {
+			t.Fatal(err)
 		}
-		n.Close()
-	}
-	select {
-	case <-done:
-		t.Error("Close did not wait")
-	default:
-	}
-	close(release)
-	say(t, c, in, "", "250 2.0.0")
-	if err := <-done; err != nil {
-		t.Error(err)
-	}
-	if len(b.box.got("ann")) != 1 {
-		t.Error("not delivered")
-	}
+		synctest.Wait()
+		began := time.Now()
+		done := make(chan error, 1)
+		go func() { done <- b.srv.Close() }()
+		time.Sleep(time.Hour + time.Second/2) // the reply waits for its reader
+		synctest.Wait()
+		say(t, c, in, "", "250 2.0.0")
+		say(t, c, in, "", "421")
+		if err := <-done; err != nil || time.Since(began) < time.Hour {
+			t.Error(err, time.Since(began))
+		}
+		if len(b.box.got("ann")) != 1 {
+			t.Error("not delivered")
+		}
+		c.Close()
+	})
+}
+
+// Close gives the replies to what was committed before it a second.
+func TestCloseWaitsForReply(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, newPipes(), nil)
+		c := b.pipe.dial()
+		in := bufio.NewReader(c)
+		say(t, c, in, "", "220")
+		say(t, c, in, envelope, "250 2.1.5")
+		if _, err := io.WriteString(c, "BDAT 3 LAST\r\nx\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait() // it is committed, and the reply waits for a reader
+		go b.end()
+		time.Sleep(time.Second / 2)
+		say(t, c, in, "", "250 2.0.0")
+		c.Close()
+	})
 }
 
 // Close once Write is under way: nothing is committed, although the message came whole.
@@ -305,4 +323,50 @@ func TestRetryAfterLostReply(t *testing.T) {
 			t.Errorf("%d messages", n)
 		}
 	})
+}
+
+// Who has shown that he read the replies and then falls silent sends another message, if it has the same octets.
+func TestRetryAfterSilence(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, newPipes(), nil)
+		for i, c := range []struct {
+			last string
+			want int
+		}{{"NOOP\r\n", 1}, {"NOOP\r\n", 2}, {"", 3}, {"", 3}} {
+			conn := b.pipe.dial()
+			in := bufio.NewReader(conn)
+			say(t, conn, in, "", "220")
+			say(t, conn, in, envelope, "250 2.1.5")
+			say(t, conn, in, "BDAT 3 LAST\r\nx\r\n", "250 2.0.0 delivered")
+			if c.last != "" {
+				say(t, conn, in, c.last, "250 2.0.0 ok")
+			}
+			say(t, conn, in, "", "421")
+			conn.Close()
+			synctest.Wait()
+			if n := len(b.box.got("ann")); n != c.want {
+				t.Errorf("%d: %d messages, want %d", i, n, c.want)
+			}
+		}
+	})
+}
+
+// Who waits for replies before he sends the chunk that he announced gets them. RFC 2920.
+func TestRepliesBeforeChunk(t *testing.T) {
+	b := newBench(t, listen(t, "tcp"), nil)
+	c := b.dial(t)
+	in := bufio.NewReader(c)
+	say(t, c, in, envelope+"BDAT 3 LAST\r\nx", "250 2.1.5")
+	say(t, c, in, "\r\n", "250 2.0.0")
+	say(t, c, in, "QUIT\r\n", "221")
+}
+
+// Trap 36: a line of 4096 octets is a command, a longer one is none, and its tail is no other.
+func TestTrap36LongLines(t *testing.T) {
+	b := newBench(t, listen(t, "tcp"), nil)
+	noop := func(n int) string { return "NOOP " + strings.Repeat("x", n-7) + "\r\n" }
+	out := b.ask(t, noop(4096)+noop(4097)+noop(16<<10)+noop(16<<10+1)+noop(40<<10)+strings.Repeat("QUIT ", 4000)+"\r\nQUIT\r\n")
+	if codes(out) != "220 250 500 500 500 500 500 221" {
+		t.Error(out)
+	}
 }
