@@ -96,8 +96,11 @@ func Open(o Options) (*Keeper, error) {
 		errs = append(errs, err)
 		for _, s := range sources {
 			k.sources = append(k.sources, s)
-			if s.present() {
-				errs = append(errs, k.open(s))
+			if !s.present() {
+				continue
+			}
+			if err := k.open(s); err != nil {
+				k.log.Warn("ACME: what was stored can't be used", "error", err)
 			}
 		}
 	}

@@ -102,19 +102,26 @@ func (sv *served) choose(hello *tls.ClientHelloInfo) *entry {
 // over one that is not, ECDSA over RSA, the earlier over the later. If there is none, the first of all
 // is served, or else the first that the client supports.
 func (sv *served) forName(name string, supports func(*tls.Certificate) bool) *entry {
+	usable := func(e *entry) bool { return supports == nil || supports(e.certificate) }
 	name = normal(name)
 	list := sv.names[name]
 	if _, parent, ok := strings.Cut(name, "."); ok {
 		list = append(slices.Clip(list), sv.names["*."+parent]...)
 	}
-	if len(list) == 0 {
+	fits := len(list) > 0
+	if !fits {
 		list = sv.entries
-	} else if e := pick(list, func(e *entry) bool {
-		return (supports == nil || supports(e.certificate)) && validAt(e.certificate.Leaf, time.Now())
-	}); e != nil {
-		return e
 	}
-	if e := pick(list, func(e *entry) bool { return supports == nil || supports(e.certificate) }); e != nil {
+	if len(list) == 1 {
+		return list[0] // no need to ask whether it is the best
+	}
+	if fits {
+		now := time.Now()
+		if e := pick(list, func(e *entry) bool { return usable(e) && validAt(e.certificate.Leaf, now) }); e != nil {
+			return e
+		}
+	}
+	if e := pick(list, usable); e != nil {
 		return e
 	}
 	return list[0]
