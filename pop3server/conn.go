@@ -16,7 +16,7 @@ type conn struct {
 	accepted net.Conn // as it was accepted
 	timeout  time.Duration
 	until    time.Time // when a write ends at the latest, if it is set
-	served   []byte // of the certificate that TLS served: see endPoint
+	served   []byte    // of the certificate that TLS served: see endPoint
 }
 
 // Close may be called by any goroutine.
