@@ -48,6 +48,7 @@ type session struct {
 
 	timestamp string // the greeting's, for APOP; empty if APOP is not offered
 	failed    int    // logins that were refused
+	signed    int    // lines of a PROXY header's signature that came
 
 	place   *place
 	held    maildrop.Maildrop  // nil outside TRANSACTION and UPDATE
@@ -230,12 +231,12 @@ func (s *session) run() error {
 		}
 	}
 	s.greet()
-	for first := true; s.state != pop3.Closed; first = false {
+	for n := 1; s.state != pop3.Closed; n++ {
 		line, err := s.next((*popwire.Reader).ReadLine)
 		switch {
 		case err != nil && !errors.Is(err, popwire.ErrLongLine):
 			return err
-		case first && s.stray(line):
+		case s.stray(n, line):
 			s.log.Warn("connection refused", "reason", errStray)
 			return errStray
 		}
