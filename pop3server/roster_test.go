@@ -28,10 +28,10 @@ import (
 // is asked it notes.
 type roster struct {
 	passwords map[string]string
-	weak      []string        // mechanisms that it does not serve
-	admin     string          // who may act as others
-	fault     error           // could not tell
-	panics    string          // the user at whom it panics
+	weak      []string          // mechanisms that it does not serve
+	admin     string            // who may act as others
+	fault     error             // could not tell
+	panics    string            // the user at whom it panics
 	gate      func(user string) // called first
 
 	mu    sync.Mutex

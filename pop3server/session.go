@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"math"
 	"net"
 	"os"
 	"runtime/debug"
@@ -89,6 +88,7 @@ func newSession(srv *Server, base context.Context, c net.Conn, implicit bool) *s
 		implicit: implicit,
 	}
 	s.log = srv.Logger.With("session", s.info.ID)
+	s.conn.until = s.loginUntil() // a client that takes little at a time may not stay for ever either
 	s.out = popwire.NewWriter(s.conn)
 	s.ctx, s.cancel = context.WithCancelCause(base)
 	return s
@@ -120,7 +120,9 @@ func (s *session) abort(why error) {
 func (s *session) serve() {
 	defer context.AfterFunc(s.ctx, func() { _ = s.conn.Close() })()
 	s.guard(func() {
-		s.end.Err = s.run()
+		if s.end.Err = s.run(); errors.Is(s.end.Err, os.ErrDeadlineExceeded) && s.late() {
+			s.end.Err = fmt.Errorf("%w: %w", ErrTooSlow, s.end.Err)
+		}
 	})
 	_ = s.conn.Close()
 	s.out.Discard()
@@ -267,6 +269,9 @@ func (s *session) greet() {
 // next returns the next line that the client sends. popwire.ErrLongLine leaves the session as it is; another
 // error is its end.
 func (s *session) next(read func(*popwire.Reader) (string, error)) (string, error) {
+	if s.late() {
+		return "", ErrTooSlow // also of what is buffered
+	}
 	if !s.in.Buffered() {
 		if err := s.out.Flush(); err != nil {
 			return "", err
@@ -277,9 +282,7 @@ func (s *session) next(read func(*popwire.Reader) (string, error)) (string, erro
 	}
 	line, err := read(s.in)
 	switch {
-	case errors.Is(err, os.ErrDeadlineExceeded) && time.Since(s.began) >= s.loginTimeout():
-		return "", ErrTooSlow
-	case errors.Is(err, os.ErrDeadlineExceeded):
+	case errors.Is(err, os.ErrDeadlineExceeded) && !s.late():
 		return "", ErrIdle
 	case err != nil && !errors.Is(err, popwire.ErrLongLine):
 		_ = s.out.Flush() // to a client that has only said all that it has to say
@@ -287,17 +290,27 @@ func (s *session) next(read func(*popwire.Reader) (string, error)) (string, erro
 	return line, err
 }
 
-// deadline is when something that may take so long must be done.
-func (s *session) deadline(d time.Duration) time.Time {
-	return time.Now().Add(min(d, s.loginTimeout()-time.Since(s.began)))
+// loginUntil is when the time to log in ends; zero if it does not, or no longer.
+func (s *session) loginUntil() time.Time {
+	if s.settings.LoginTimeout > 0 && s.state == pop3.Authorization {
+		return s.began.Add(s.settings.LoginTimeout)
+	}
+	return time.Time{}
 }
 
-// loginTimeout is how long the session may last as it stands.
-func (s *session) loginTimeout() time.Duration {
-	if s.settings.LoginTimeout > 0 && s.state == pop3.Authorization {
-		return s.settings.LoginTimeout
+// late says that it has ended.
+func (s *session) late() bool {
+	until := s.loginUntil()
+	return !until.IsZero() && !time.Now().Before(until)
+}
+
+// deadline is when something that may take so long must be done.
+func (s *session) deadline(d time.Duration) time.Time {
+	at := time.Now().Add(d)
+	if until := s.loginUntil(); !until.IsZero() && until.Before(at) {
+		return until
 	}
-	return math.MaxInt64
+	return at
 }
 
 // admit takes the connection's place among the others, or tells the client that there is none.
