@@ -105,8 +105,23 @@ type Turn struct {
 	nets     []netip.Prefix // the address, and the /48 of IPv6
 	began    time.Time
 	pair     *pair // if the attempt skipped the line
+	suspect  bool  // its address has failed lately
 	done     bool
 }
+
+type suspectKey struct{}
+
+// Mark returns a context that tells backends what the Throttle knows of the attempt: see Suspect.
+func (u *Turn) Mark(ctx context.Context) context.Context {
+	if u == nil || !u.suspect {
+		return ctx
+	}
+	return context.WithValue(ctx, suspectKey{}, true)
+}
+
+// Suspect says that an attempt comes from where logins have failed lately. Where work is bounded, others go
+// before it.
+func Suspect(ctx context.Context) bool { return ctx.Value(suspectKey{}) != nil }
 
 // A waiter is an attempt before its turn.
 type waiter struct {
@@ -280,6 +295,7 @@ func (t *Throttle) begin(w *waiter, now time.Time) {
 	if u.pair != nil {
 		u.pair.trying++
 	} else {
+		u.suspect = w.unit.failures.at(now, w.unit.rule) > 0
 		if len(w.root.line) > 1 || w.unit.failures.n > 0 { // else nobody asks whose turn it was
 			w.root.note(w.user)
 		}

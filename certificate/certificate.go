@@ -131,6 +131,7 @@ func Open(o Options) (*Keeper, error) {
 	}
 	k.base = &tls.Config{
 		MinVersion:             k.options.MinVersion,
+		CipherSuites:           suites,
 		NextProtos:             []string{"pop3"},
 		SessionTicketsDisabled: true, // each certificate has its own: the package's comment says why
 		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {

@@ -278,6 +278,37 @@ func TestReloadTakesOverWhatItCan(t *testing.T) {
 	}
 }
 
+// The file of CAs for client certificates is looked after like the others.
+func TestClientCAIsReadAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ca, other, dir := newAuthority(t), newAuthority(t), t.TempDir()
+		file := filepath.Join(dir, "clients")
+		write(t, file, ca.pem)
+		k, l := mustOpen(t, Options{Pairs: []Pair{ca.pair(t, dir, "pop", newKey(t), "pop.example.org")}, ClientCA: file})
+		run(t, k)
+		for _, step := range []struct {
+			data []byte
+			want *authority
+			log  string
+		}{
+			{ca.pem, ca, ""},
+			{ca.pem[:50], ca, "clients: only 0 of 1 PEM blocks"},
+			{other.pem, other, "other CAs for client certificates are in use"},
+			{read(t, k.options.Pairs[0].Certificate), ca, "no client certificate that it signed will be taken"},
+		} {
+			write(t, file, step.data)
+			time.Sleep(3 * k.every)
+			synctest.Wait()
+			if _, err := step.want.cert.Verify(x509.VerifyOptions{Roots: k.now.Load().clients}); err != nil {
+				t.Error(err)
+			}
+			if step.log == "" && l.String() != "" || step.log != "" && l.count(step.log) != 1 {
+				t.Errorf("want %q: %s", step.log, l)
+			}
+		}
+	})
+}
+
 // An expiring certificate is told once a day, and a self-made one whose files were removed is made anew
 // by Reload alone.
 func TestDailyWarning(t *testing.T) {

@@ -43,7 +43,7 @@ func (l *login) begin(user string) error {
 	}
 	l.place.trying()
 	turn, err := l.srv.Throttle.Wait(l.ctx, user, l.info.Remote.Addr(), l.failed)
-	l.turn = turn
+	l.turn, l.ctx = turn, turn.Mark(l.ctx)
 	return err //nolint:wrapcheck // a sentinel, or the context's
 }
 

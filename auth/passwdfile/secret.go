@@ -15,7 +15,7 @@ import (
 	"dewey/auth/passwdfile/scheme"
 )
 
-// mechanisms lists what there are secrets for.
+// mechanisms lists what there are secrets for, in the order of scheme's ServesAll.
 var mechanisms = [...]string{auth.APOP, auth.CRAMMD5, auth.SCRAMSHA1, auth.SCRAMSHA256}
 
 // indexOf returns the place of one among mechanisms, or -1.
@@ -42,8 +42,9 @@ type served struct {
 
 func (s *served) add(h scheme.Hash) {
 	s.users++
+	all := h.ServesAll()
 	for i, m := range mechanisms {
-		if !h.Serves(m) {
+		if !all[i] {
 			continue
 		}
 		s.of[i]++

@@ -6,18 +6,29 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+
+	"dewey/auth"
 )
 
 // workers bound the hashes that run at once, and their memory. Who waits is served in turns between
 // networks (auth.Network), so that one that has many waiting does not keep another out: that waits for
-// as many hashes as there are networks before it, however many each has.
+// as many hashes as there are networks before it, however many each has. Those from where logins have failed
+// lately (auth.Suspect) have a queue of their own: a flood from many addresses does not keep out who comes from
+// elsewhere.
 type workers struct {
 	total int64 // permits
 
-	mu    sync.Mutex
-	free  int64
-	lines []*line // the next one first; none is empty
+	mu     sync.Mutex
+	free   int64
+	queues [2]queue // the second one is of suspects
+	served int      // from the first one since the second one
 }
+
+// share is how many are served from the first queue for each of the second, if both wait.
+const share = 8
+
+// A queue is of lines, the next one first; none is empty.
+type queue []*line
 
 // A line is who waits from one network, first come first.
 type line struct {
@@ -45,18 +56,22 @@ func (w *workers) acquire(ctx context.Context, net netip.Prefix, permits int64) 
 		return err
 	}
 	w.mu.Lock()
-	if len(w.lines) == 0 && w.free >= permits {
+	if len(w.queues[0])+len(w.queues[1]) == 0 && w.free >= permits {
 		w.free -= permits
 		w.mu.Unlock()
 		return nil
 	}
 	j := &job{permits: permits, ready: make(chan struct{})}
-	i := slices.IndexFunc(w.lines, func(l *line) bool { return l.net == net })
-	if i < 0 {
-		i = len(w.lines)
-		w.lines = append(w.lines, &line{net: net})
+	q := &w.queues[0]
+	if auth.Suspect(ctx) {
+		q = &w.queues[1]
 	}
-	w.lines[i].jobs = append(w.lines[i].jobs, j)
+	i := slices.IndexFunc(*q, func(l *line) bool { return l.net == net })
+	if i < 0 {
+		i = len(*q)
+		*q = append(*q, &line{net: net})
+	}
+	(*q)[i].jobs = append((*q)[i].jobs, j)
 	w.mu.Unlock()
 
 	select {
@@ -69,10 +84,10 @@ func (w *workers) acquire(ctx context.Context, net netip.Prefix, permits int64) 
 	if j.granted {
 		w.free += permits
 	} else {
-		for _, l := range w.lines {
+		for _, l := range *q {
 			l.jobs = slices.DeleteFunc(l.jobs, func(o *job) bool { return o == j })
 		}
-		w.lines = slices.DeleteFunc(w.lines, func(l *line) bool { return len(l.jobs) == 0 })
+		*q = slices.DeleteFunc(*q, func(l *line) bool { return len(l.jobs) == 0 })
 	}
 	w.grant()
 	return ctx.Err()
@@ -88,15 +103,26 @@ func (w *workers) release(permits int64) {
 // grant serves those whose turn it is. One who needs more than is free holds up all: else he would never
 // get it.
 func (w *workers) grant() {
-	for len(w.lines) > 0 && w.lines[0].jobs[0].permits <= w.free {
-		l := w.lines[0]
+	for {
+		first, suspects := &w.queues[0], &w.queues[1]
+		q := first
+		if len(*first) == 0 || len(*suspects) > 0 && w.served >= share {
+			q = suspects
+		}
+		if len(*q) == 0 || (*q)[0].jobs[0].permits > w.free {
+			return
+		}
+		if w.served++; q == suspects {
+			w.served = 0
+		}
+		l := (*q)[0]
 		j := l.jobs[0]
 		w.free -= j.permits
 		j.granted = true
 		close(j.ready)
-		w.lines = slices.Delete(w.lines, 0, 1)
+		*q = slices.Delete(*q, 0, 1)
 		if l.jobs = slices.Delete(l.jobs, 0, 1); len(l.jobs) > 0 {
-			w.lines = append(w.lines, l)
+			*q = append(*q, l)
 		}
 	}
 }

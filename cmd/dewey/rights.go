@@ -173,7 +173,8 @@ func (d *daemon) cage(c *config.Config) error {
 			read = append(read, confine.Folders(f)...)
 		}
 	}
-	abi, err := d.confine(confine.Cage{Read: read, Write: []string{c.Data, root}, AnyConnect: d.challenges != nil})
+	cage := confine.Cage{Read: read, Write: []string{c.Data, root}, AnyConnect: d.challenges != nil}
+	abi, err := d.confine(cage)
 	switch {
 	case err != nil && must:
 		return fmt.Errorf("process.landlock: %w", err)

@@ -20,6 +20,11 @@ func parsed(t *testing.T, field string) Hash {
 	if err != nil {
 		t.Fatalf("%s: %v", field, err)
 	}
+	for i, mechanism := range []string{"APOP", "CRAM-MD5", SCRAMSHA1, SCRAMSHA256} {
+		if h.ServesAll()[i] != h.Serves(mechanism) {
+			t.Errorf("%s: ServesAll says otherwise of %s", field, mechanism)
+		}
+	}
 	return h
 }
 
