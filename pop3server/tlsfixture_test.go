@@ -197,7 +197,7 @@ func (v *visitor) closedClean(t testing.TB) {
 
 // ends lets a bench tell how its sessions ended.
 func ends(s *pop3server.Server) chan pop3server.End {
-	c := make(chan pop3server.End, 100)
+	c := make(chan pop3server.End, 1000)
 	s.Hooks.Closed = func(_ pop3server.Session, e pop3server.End) { c <- e }
 	return c
 }
