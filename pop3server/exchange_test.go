@@ -213,9 +213,14 @@ func TestTrap39LongResponses(t *testing.T) {
 		response string
 		long     bool
 	}{
-		{token(200), false}, {token(1 << 10), false}, {token(4 << 10), false}, {token(64 << 10), false},
-		{strings.Repeat("A", popwire.MaxResponse), false}, {strings.Repeat("A", popwire.MaxResponse+1), true},
-		{token(1 << 20), true}, {strings.Repeat("QUIT\r", 100_000), true},
+		{token(200), false},
+		{token(1 << 10), false},
+		{token(4 << 10), false},
+		{token(64 << 10), false},
+		{strings.Repeat("A", popwire.MaxResponse), false},
+		{strings.Repeat("A", popwire.MaxResponse+1), true},
+		{token(1 << 20), true},
+		{strings.Repeat("QUIT\r", 100_000), true},
 	} {
 		v := b.visit(t, remote)
 		_ = v.line(t)

@@ -91,8 +91,15 @@ func TestXCLIENTMakesNobodyLocal(t *testing.T) {
 		from, addr string
 		local      bool
 	}{
-		{"127.0.0.1", "192.0.2.9", false}, {"127.0.0.1", "::1", true}, {"127.0.0.1", "::ffff:192.0.2.9", false}, {"127.0.0.1", "::", false}, {"127.0.0.1", "0.0.0.0", false},
-		{proxy, "127.0.0.1", false}, {proxy, "::1", false}, {proxy, "::ffff:127.0.0.1", false}, {proxy, "192.0.2.9", false},
+		{"127.0.0.1", "192.0.2.9", false},
+		{"127.0.0.1", "::1", true},
+		{"127.0.0.1", "::ffff:192.0.2.9", false},
+		{"127.0.0.1", "::", false},
+		{"127.0.0.1", "0.0.0.0", false},
+		{proxy, "127.0.0.1", false},
+		{proxy, "::1", false},
+		{proxy, "::ffff:127.0.0.1", false},
+		{proxy, "192.0.2.9", false},
 	} {
 		v := b.visit(t, c.from)
 		_ = v.line(t)
