@@ -50,7 +50,7 @@ type Limits struct {
 // bob does not keep alice out; then the connection's with the fewest tries; then the first that came. When
 // a hundred wait, the last in this order gets ErrBusy, which need not be the newest.
 //
-// Failures of a name, wherever they come from, delay its attempts in the same way, but without a line or a
+// Failures of a name that come from changing addresses delay its attempts in the same way, but without a line or a
 // turn: each waits by itself, MaxDelay at most. So nobody can lock a user out from elsewhere.
 //
 // A user who logged in from an address in the last day is proven there, until he fails there: his attempts
@@ -67,7 +67,7 @@ type Throttle struct {
 	seed   maphash.Seed
 	came   uint64                       // attempts so far
 	places *table[netip.Prefix, *place] // addresses, and /48s of IPv6
-	users  *table[uint64, *tally]       // failures of names, by their hashes
+	users  *table[uint64, *guesses]     // failures of names, by their hashes
 	homes  *table[uint64, *home]        // where users are proven
 }
 
@@ -142,7 +142,7 @@ type waiter struct {
 func NewThrottle(l Limits) *Throttle {
 	t := &Throttle{limits: l, seed: maphash.MakeSeed()}
 	t.places = newTable[netip.Prefix](maxPlaces, (*place).worth)
-	t.users = newTable[uint64](maxUsers, func(c *tally, now time.Time) int { return c.at(now, &ofUser) })
+	t.users = newTable[uint64](maxUsers, func(c *guesses, now time.Time) int { return c.at(now, &ofUser) })
 	t.homes = newTable[uint64](maxHomes, (*home).worth)
 	return t
 }
@@ -337,10 +337,13 @@ func (u *Turn) Done(o Outcome) {
 	case Failed:
 		c, found := t.users.get(u.user)
 		if !found {
-			c = &tally{}
+			c = &guesses{}
 			t.users.put(u.user, c, now)
 		}
-		c.add(now, &ofUser)
+		if c.from != u.nets[0] { // one address pays for itself, and nobody elsewhere for it
+			c.add(now, &ofUser)
+		}
+		c.from = u.nets[0]
 		if h, found := t.homes.get(u.user); found {
 			h.leave(u.nets[0])
 		}

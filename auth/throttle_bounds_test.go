@@ -18,6 +18,9 @@ import (
 func TestThrottleMemoryIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		th := NewThrottle(eight)
+		for i := range byte(6) {
+			try(t, th, "bob", netip.AddrFrom4([4]byte{203, 0, 113, i}), Failed)
+		}
 		for range 6 {
 			try(t, th, "bob", here, Failed)
 		}

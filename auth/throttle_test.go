@@ -180,6 +180,25 @@ func TestThrottleHangingAttempts(t *testing.T) {
 	})
 }
 
+// One address that guesses at a name delays it nowhere else; addresses in turn do.
+func TestThrottleOneAddressDelaysNoNameElsewhere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		th := NewThrottle(eight)
+		for range 20 {
+			try(t, th, "bob", here, Failed)
+		}
+		if got := try(t, th, "bob", elsewhere, Undecided); got != 0 {
+			t.Errorf("one address delays bob elsewhere by %v", got)
+		}
+		for i := range byte(6) {
+			try(t, th, "bob", netip.AddrFrom4([4]byte{203, 0, 113, i}), Failed)
+		}
+		if got := try(t, th, "bob", elsewhere, Undecided); got != 8*time.Second {
+			t.Errorf("six addresses delay bob by %v", got)
+		}
+	})
+}
+
 // Guessing keeps nobody out: not another user at the same address, not the same user elsewhere.
 func TestThrottleLocksNobodyOut(t *testing.T) {
 	for _, connections := range []int{1, 16, 150} {

@@ -186,7 +186,7 @@ func (b *bench) try(t *testing.T, from, user, password, want string) time.Durati
 	})
 }
 
-// Failures slow down the address from which they come, and the name that they are for, wherever it is tried, and
+// Failures slow down the address from which they come, and the name that they are for, if they come from many, and
 // nobody else. The fourth attempt waits, as auth.Throttle has it.
 func TestThrottle(t *testing.T) {
 	for _, method := range []string{"PLAIN", "PASS", "APOP", "CRAM-MD5", "SCRAM"} {
@@ -226,8 +226,12 @@ func TestThrottle(t *testing.T) {
 				if d := b.try(t, remote, "user", "pencil", "+OK"); d == 0 {
 					t.Error("another user from there: at once")
 				}
-				if d := b.try(t, "192.0.2.10", "tim", "x", refused); d == 0 {
-					t.Error("the name elsewhere: at once")
+				if d := b.try(t, "192.0.2.10", "tim", "x", refused); d != 0 {
+					t.Errorf("the name elsewhere, which only one address guesses at: %v", d)
+				}
+				_ = b.try(t, "192.0.2.11", "tim", "x", refused)
+				if d := b.try(t, "192.0.2.12", "tim", "x", refused); d == 0 {
+					t.Error("the name, which many addresses guess at: at once")
 				}
 				b.end()
 			})

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"dewey/auth"
 	"dewey/internal/popwire"
@@ -22,14 +23,35 @@ type login struct {
 	id     auth.Identity // handed out last; proven when the exchange is done
 	by     string        // who was proven, if he acts as another
 	turn   *auth.Turn
+	cancel context.CancelCauseFunc
 }
 
+// errHungUp is why a try was given up: nobody waits for what comes of it.
+var errHungUp = errors.New("the client hung up while its login waited")
+
+// newLogin begins a try. To wait its turn, and to be checked, may take it long: it ends if the client hangs up
+// meanwhile, or those who do so would keep a place among the connections, and work for nothing. close ends it.
 func (s *session) newLogin(ctx context.Context, method string) *login {
-	return &login{session: s, ctx: ctx, method: method}
+	ctx, cancel := context.WithCancelCause(ctx)
+	var look func()
+	look = func() {
+		switch {
+		case ctx.Err() != nil:
+		case hungUp(s.conn.accepted):
+			cancel(errHungUp)
+		default:
+			time.AfterFunc(time.Second, look)
+		}
+	}
+	time.AfterFunc(time.Second, look)
+	return &login{session: s, ctx: ctx, cancel: cancel, method: method}
 }
 
 // close gives the turn back, whatever happened: a backend may panic.
-func (l *login) close() { l.turn.Done(auth.Undecided) }
+func (l *login) close() {
+	l.turn.Done(auth.Undecided)
+	l.cancel(nil)
+}
 
 // begin waits for the turn of a try to log in as user.
 func (l *login) begin(user string) error {
@@ -109,9 +131,12 @@ func (l *login) finish(err error) (response, error) {
 	switch {
 	case err == nil:
 		l.turn.Done(auth.Passed)
-		return l.enter(l.ctx, l)
+		return l.enter(l.session.ctx, l)
 	case errors.Is(err, auth.ErrRejected):
 		l.turn.Done(auth.Failed)
+	case errors.Is(context.Cause(l.ctx), errHungUp):
+		l.turn.Done(auth.Undecided)
+		return response{}, fatal{errHungUp}
 	default:
 		l.turn.Done(auth.Undecided)
 	}
