@@ -144,7 +144,7 @@ func (v *visitor) checkBindings(t *testing.T, bindings map[string][]byte) {
 		}
 	}
 	if _, ok := bindings["tls-server-end-point"]; !ok {
-		if got := v.scram(t, mechanism, bound("tls-server-end-point", h, digest(sha256.New, nil))); got != refused {
+		if got := v.scram(t, mechanism, bound("tls-server-end-point", h, endPoint(v.Conn.(underTLS).Conn, sha256.New))); got != refused {
 			t.Errorf("where there is none: %q", got)
 		}
 	}
@@ -174,6 +174,21 @@ func TestChannelBindingOfAnotherConnection(t *testing.T) {
 			t.Errorf("%s: %q", mechanism, got)
 		}
 		other.ask(t, "QUIT", "+OK bye")
+	}
+}
+
+// Whoever asks for another name is shown the first certificate, and can bind to it. RFC 5929 section 4.1.
+func TestChannelBindingOfAnotherName(t *testing.T) {
+	_, addr := tcpBench(t, func(s *pop3server.Server) {
+		withRoster(newRoster())(s)
+		s.TLS.Certificates = append(s.TLS.Certificates, timsCert())
+	})
+	for _, name := range []string{"pop.example.org", "192.0.2.1"} { // for an address there is no name
+		v, c := dialTLS(t, addr, &tls.Config{ServerName: name, InsecureSkipVerify: true})
+		if got := v.scram(t, "SCRAM-SHA-256-PLUS", bound("tls-server-end-point", sha256.New, endPoint(c, sha256.New))); got != "+OK 0 messages (0 octets)" {
+			t.Errorf("%s: %q", name, got)
+		}
+		v.ask(t, "QUIT", "+OK bye")
 	}
 }
 

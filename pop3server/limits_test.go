@@ -239,6 +239,23 @@ func TestThrottle(t *testing.T) {
 	}
 }
 
+// Who was proven at an address does not wait for those who guess there.
+func TestThrottleKnowsWhoPassed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, _, ended := throttled(t, nil)
+		b.try(t, remote, "user", "pencil", "+OK")
+		<-ended
+		for n := range 5 {
+			b.try(t, remote, fmt.Sprint("guess", n), "x", refused)
+			<-ended
+		}
+		if d := b.try(t, remote, "user", "pencil", "+OK"); d != 0 {
+			t.Errorf("it took %v", d)
+		}
+		b.end()
+	})
+}
+
 // With XCLIENT it is the client who is slowed down, not the proxy.
 func TestThrottleBehindAProxy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -270,9 +270,6 @@ func (s *session) greet() {
 // next returns the next line that the client sends. popwire.ErrLongLine leaves the session as it is; another
 // error is its end.
 func (s *session) next(read func(*popwire.Reader) (string, error)) (string, error) {
-	if s.late() {
-		return "", ErrTooSlow // also of what is buffered
-	}
 	if !s.in.Buffered() {
 		if err := s.out.Flush(); err != nil {
 			return "", err
@@ -283,7 +280,7 @@ func (s *session) next(read func(*popwire.Reader) (string, error)) (string, erro
 	}
 	line, err := read(s.in)
 	switch {
-	case errors.Is(err, os.ErrDeadlineExceeded) && !s.late():
+	case errors.Is(err, os.ErrDeadlineExceeded) && !s.late(): // else serve tells
 		return "", ErrIdle
 	case err != nil && !errors.Is(err, popwire.ErrLongLine):
 		_ = s.out.Flush() // to a client that has only said all that it has to say

@@ -249,6 +249,7 @@ func TestFailedHandshake(t *testing.T) {
 		{"no configuration", &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return nil, errAway }}, clientTLS()},
 		{"panic", &tls.Config{GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { panic("ordered") }}, clientTLS()},
 		{"client certificate", &tls.Config{Certificates: serverTLS().Certificates, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: pool(timsCert())}, clientTLS()},
+		{"client certificate of another", &tls.Config{Certificates: serverTLS().Certificates, ClientAuth: tls.VerifyClientCertIfGiven, ClientCAs: pool(timsCert())}, strangerTLS()},
 	} {
 		for _, implicit := range []bool{false, true} {
 			t.Run(fmt.Sprint(c.name, implicit), func(t *testing.T) {
@@ -256,6 +257,13 @@ func TestFailedHandshake(t *testing.T) {
 			})
 		}
 	}
+}
+
+// strangerTLS has a certificate that bears a known name and is no known authority's.
+func strangerTLS() *tls.Config {
+	config := clientTLS()
+	config.Certificates = []tls.Certificate{otherCert()}
+	return config
 }
 
 func failHandshake(t *testing.T, server, client *tls.Config, implicit bool) {
