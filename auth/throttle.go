@@ -18,7 +18,7 @@ var ErrBusy = errors.New("too many logins wait at this address")
 // An Outcome is what came of a login.
 type Outcome int
 
-// Undecided is a login that said nothing of the password: a fault of the backend, a maildrop in use, a
+// Undecided is a login that said nothing of the password: a fault of the backend, a
 // client that was gone before the password was looked at. A wrong password is Failed also if the client
 // has gone meanwhile.
 const (
