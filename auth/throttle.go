@@ -105,23 +105,36 @@ type Turn struct {
 	nets     []netip.Prefix // the address, and the /48 of IPv6
 	began    time.Time
 	pair     *pair // if the attempt skipped the line
-	suspect  bool  // its address has failed lately
+	standing Standing
 	done     bool
 }
 
-type suspectKey struct{}
+// Standing is what a Throttle knows of who makes an attempt. Where work is bounded, a backend serves the
+// better ones first.
+type Standing int
 
-// Mark returns a context that tells backends what the Throttle knows of the attempt: see Suspect.
+// The standings, the best one first.
+const (
+	Proven  Standing = iota - 1 // he has logged in from there in the last day
+	Unknown                     // the zero Standing
+	Suspect                     // logins from there have failed lately
+)
+
+type standingKey struct{}
+
+// Mark returns a context that tells backends the Standing of the attempt.
 func (u *Turn) Mark(ctx context.Context) context.Context {
-	if u == nil || !u.suspect {
+	if u == nil || u.standing == Unknown {
 		return ctx
 	}
-	return context.WithValue(ctx, suspectKey{}, true)
+	return context.WithValue(ctx, standingKey{}, u.standing)
 }
 
-// Suspect says that an attempt comes from where logins have failed lately. Where work is bounded, others go
-// before it.
-func Suspect(ctx context.Context) bool { return ctx.Value(suspectKey{}) != nil }
+// StandingOf returns what Mark has noted; Unknown if it has not.
+func StandingOf(ctx context.Context) Standing {
+	s, _ := ctx.Value(standingKey{}).(Standing)
+	return s
+}
 
 // A waiter is an attempt before its turn.
 type waiter struct {
@@ -293,9 +306,12 @@ func (t *Throttle) opens(w *waiter, now time.Time) time.Time {
 func (t *Throttle) begin(w *waiter, now time.Time) {
 	u := &Turn{throttle: t, user: w.user, nets: w.nets, began: now, pair: t.pair(w, now)}
 	if u.pair != nil {
+		u.standing = Proven
 		u.pair.trying++
 	} else {
-		u.suspect = w.unit.failures.at(now, w.unit.rule) > 0
+		if w.unit.failures.at(now, w.unit.rule) > 0 {
+			u.standing = Suspect
+		}
 		if len(w.root.line) > 1 || w.unit.failures.n > 0 { // else nobody asks whose turn it was
 			w.root.note(w.user)
 		}

@@ -3,10 +3,12 @@ package pop3server_test
 import (
 	"bufio"
 	"context"
+	"crypto/sha256"
 	"io"
 	"net"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"dewey/auth"
 	"dewey/pop3server"
@@ -53,4 +55,24 @@ func TestHungUpWhileLoginWaits(t *testing.T) {
 	if log := b.log.String(); !strings.Contains(log, "hung up while its login waited") || strings.Contains(log, "ERROR") {
 		t.Error(log)
 	}
+}
+
+// Exchanges that stop before their proof keep nobody waiting who comes from the same address: there is nothing in them
+// to wait for.
+func TestHangingExchangesHoldNoTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, _, _ := throttled(t, nil)
+		for range 50 {
+			v := b.visit(t, remote)
+			_ = v.line(t)
+			client := &scramClient{hash: sha256.New, gs2: "n,,", user: "tim", password: "x"}
+			if got := v.say(t, "AUTH SCRAM-SHA-256 "+b64(client.gs2+client.bare())); !strings.HasPrefix(got, "+ ") {
+				t.Fatal(got)
+			}
+		}
+		if d := b.try(t, remote, "user", "pencil", "+OK"); d != 0 {
+			t.Errorf("a login from there waits %v", d)
+		}
+		b.end()
+	})
 }

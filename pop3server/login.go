@@ -24,6 +24,8 @@ type login struct {
 	by     string        // who was proven, if he acts as another
 	turn   *auth.Turn
 	cancel context.CancelCauseFunc
+
+	unproven bool // the proof for user comes with the client's next response
 }
 
 // errHungUp is why a try was given up: nobody waits for what comes of it.
@@ -84,7 +86,10 @@ func (l *login) Secret(user, mechanism string) (auth.Secret, error) {
 	if !ok {
 		return auth.Secret{}, errMechanism
 	}
-	if err := l.begin(user); err != nil {
+	if strings.HasPrefix(mechanism, "SCRAM-") {
+		// Nothing is proven yet. A turn would be held while the client says nothing: see exchange.
+		l.user, l.unproven = user, true
+	} else if err := l.begin(user); err != nil {
 		return auth.Secret{}, err
 	}
 	secret, err := keeper.Secret(l.ctx, user, mechanism, l.info.Remote.Addr())
@@ -217,12 +222,19 @@ func (s *session) auth(ctx context.Context, args []string) (response, error) {
 	}
 	l := s.newLogin(ctx, m.Name)
 	defer l.close()
-	return l.finish(s.exchange(m.NewServer(l, s.channel(m)), first))
+	return l.finish(l.exchange(m.NewServer(l, s.channel(m)), first))
 }
 
 // exchange sends challenges and takes responses until the mechanism is done; nil if the user is proven.
-func (s *session) exchange(server sasl.Server, response []byte) error {
+func (l *login) exchange(server sasl.Server, response []byte) error {
+	s := l.session
 	for {
+		if l.unproven {
+			l.unproven = false
+			if err := l.begin(l.user); err != nil {
+				return err
+			}
+		}
 		challenge, done, err := server.Next(response)
 		if err != nil || done {
 			return err //nolint:wrapcheck // the mechanism's, or the backend's through it

@@ -230,6 +230,27 @@ func TestTrap42SecretsCostTheSame(t *testing.T) {
 	}
 }
 
+// Users who come hardly change which hash an unknown name runs: who measures it before and after would know that
+// there is no such user, since those that there are keep theirs.
+func TestTrap42StrangersKeepTheirHash(t *testing.T) {
+	text := ""
+	for i := range 20 {
+		text += fmt.Sprintf("argon%d:%s\nscram%d:%s\ncrypt%d:%s\n", i, field(t, "ARGON2ID", "x"), i, field(t, "SCRAM-SHA-256", "x"), i, bcrypt5)
+	}
+	before := openWith(t, text, Options{Key: key})
+	after := openWith(t, "another:"+bcrypt5+"\n"+text+"one more:"+bcrypt5+"\n", Options{Key: key})
+	changed := 0
+	for i := range 500 {
+		name := "stranger" + itoa(i)
+		if before.stranger(before.state.Load().table, name).Cost() != after.stranger(after.state.Load().table, name).Cost() {
+			changed++
+		}
+	}
+	if changed > 25 {
+		t.Errorf("%d of 500 names run another hash", changed)
+	}
+}
+
 // A line with an error is a fault, as with CheckPassword; so is a context that ends in line.
 func TestSecretFaults(t *testing.T) {
 	path := users(t, "plain:{PLAIN}x\nbad:{PLAIN}x\n")

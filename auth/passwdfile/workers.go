@@ -12,19 +12,19 @@ import (
 
 // workers bound the hashes that run at once, and their memory. Who waits is served in turns between
 // networks (auth.Network), so that one that has many waiting does not keep another out: that waits for
-// as many hashes as there are networks before it, however many each has. Those from where logins have failed
-// lately (auth.Suspect) have a queue of their own: a flood from many addresses does not keep out who comes from
-// elsewhere.
+// as many hashes as there are networks before it, however many each has. Each auth.Standing has a queue of its
+// own: a flood from many addresses keeps out neither who is known where he comes from, nor, once they have
+// failed, who comes from elsewhere.
 type workers struct {
 	total int64 // permits
 
 	mu     sync.Mutex
 	free   int64
-	queues [2]queue // the second one is of suspects
-	served int      // from the first one since the second one
+	queues [3]queue // by standing, the best one first
+	passed [3]int   // how many were served before each since its own turn
 }
 
-// share is how many are served from the first queue for each of the second, if both wait.
+// share is how many of better standing are served before one of a worse.
 const share = 8
 
 // A queue is of lines, the next one first; none is empty.
@@ -56,16 +56,13 @@ func (w *workers) acquire(ctx context.Context, net netip.Prefix, permits int64) 
 		return err
 	}
 	w.mu.Lock()
-	if len(w.queues[0])+len(w.queues[1]) == 0 && w.free >= permits {
+	if w.idle() && w.free >= permits {
 		w.free -= permits
 		w.mu.Unlock()
 		return nil
 	}
 	j := &job{permits: permits, ready: make(chan struct{})}
-	q := &w.queues[0]
-	if auth.Suspect(ctx) {
-		q = &w.queues[1]
-	}
+	q := &w.queues[auth.StandingOf(ctx)-auth.Proven]
 	i := slices.IndexFunc(*q, func(l *line) bool { return l.net == net })
 	if i < 0 {
 		i = len(*q)
@@ -100,29 +97,37 @@ func (w *workers) release(permits int64) {
 	w.grant()
 }
 
+// idle says that nobody waits.
+func (w *workers) idle() bool { return w.next() < 0 }
+
+// next returns which queue has the turn: the best one, or a worse one that was passed over often enough; -1
+// if nobody waits.
+func (w *workers) next() int {
+	best := slices.IndexFunc(w.queues[:], func(q queue) bool { return len(q) > 0 })
+	for i := best + 1; best >= 0 && i < len(w.queues); i++ {
+		if len(w.queues[i]) > 0 && w.passed[i] >= share {
+			return i
+		}
+	}
+	return best
+}
+
 // grant serves those whose turn it is. One who needs more than is free holds up all: else he would never
 // get it.
 func (w *workers) grant() {
-	for {
-		first, suspects := &w.queues[0], &w.queues[1]
-		q := first
-		if len(*first) == 0 || len(*suspects) > 0 && w.served >= share {
-			q = suspects
+	for i := w.next(); i >= 0 && w.queues[i][0].jobs[0].permits <= w.free; i = w.next() {
+		w.passed[i] = 0
+		for worse := i + 1; worse < len(w.queues); worse++ {
+			w.passed[worse]++
 		}
-		if len(*q) == 0 || (*q)[0].jobs[0].permits > w.free {
-			return
-		}
-		if w.served++; q == suspects {
-			w.served = 0
-		}
-		l := (*q)[0]
+		l := w.queues[i][0]
 		j := l.jobs[0]
 		w.free -= j.permits
 		j.granted = true
 		close(j.ready)
-		*q = slices.Delete(*q, 0, 1)
+		w.queues[i] = slices.Delete(w.queues[i], 0, 1)
 		if l.jobs = slices.Delete(l.jobs, 0, 1); len(l.jobs) > 0 {
-			*q = append(*q, l)
+			w.queues[i] = append(w.queues[i], l)
 		}
 	}
 }

@@ -59,7 +59,7 @@ func TestWorkersTakeTurns(t *testing.T) {
 		if got := fmt.Sprint(order); got != "[first a b c a b a a]" {
 			t.Error(got)
 		}
-		if w.free != 2 || len(w.queues[0])+len(w.queues[1]) != 0 {
+		if w.free != 2 || !w.idle() {
 			t.Errorf("left: %+v", w)
 		}
 	})
@@ -76,7 +76,7 @@ func suspected(t *testing.T) context.Context {
 		if turn, err = throttle.Wait(t.Context(), "mallory", from, 0); err != nil {
 			t.Fatal(err)
 		}
-		if auth.Suspect(turn.Mark(t.Context())) != (outcome == auth.Undecided) {
+		if (auth.StandingOf(turn.Mark(t.Context())) == auth.Suspect) != (outcome == auth.Undecided) {
 			t.Error("marked before the failure, or not after it")
 		}
 		turn.Done(outcome)
@@ -84,7 +84,26 @@ func suspected(t *testing.T) context.Context {
 	return turn.Mark(t.Context())
 }
 
-// Those from where logins have failed come after the others, and not never: one in nine.
+// proven is a context as the Throttle marks it for a user where he has logged in.
+func proven(t *testing.T) context.Context {
+	t.Helper()
+	throttle := auth.NewThrottle(auth.Limits{MaxDelay: time.Second})
+	for range 2 {
+		turn, err := throttle.Wait(t.Context(), "alice", netip.MustParseAddr("192.0.2.67"), 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		turn.Done(auth.Passed)
+		if ctx := turn.Mark(t.Context()); auth.StandingOf(ctx) == auth.Proven {
+			return ctx
+		}
+	}
+	t.Fatal("not proven")
+	return nil
+}
+
+// Who is known where he comes from goes first; those from where logins have failed come last, and not never: one
+// in nine.
 func TestWorkersLetSuspectsWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &workers{total: 1, free: 1}
@@ -112,8 +131,9 @@ func TestWorkersLetSuspectsWait(t *testing.T) {
 		for i := range byte(20) {
 			enter(t.Context(), "u", 10+i)
 		}
+		enter(proven(t), "p", 99)
 		wg.Wait()
-		if want := "-uuuuuuuusuuuuuuuusuuuus"; order != want {
+		if want := "-puuuuuuusuuuuuuuusuuuuus"; order != want {
 			t.Errorf("%s, want %s", order, want)
 		}
 	})
@@ -123,14 +143,14 @@ func TestWorkersLetSuspectsWait(t *testing.T) {
 func TestWorkersAtRandom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &workers{total: 3, free: 3}
-		contexts := []context.Context{t.Context(), suspected(t)}
+		contexts := []context.Context{t.Context(), suspected(t), proven(t)}
 		var wg sync.WaitGroup
 		var running, served atomic.Int64
 		for i := range 400 {
 			random := rand.New(rand.NewPCG(1, uint64(i)))
 			wg.Go(func() {
 				time.Sleep(time.Duration(random.IntN(100)) * time.Millisecond)
-				ctx, cancel := context.WithTimeout(contexts[random.IntN(2)], time.Duration(random.IntN(300))*time.Millisecond)
+				ctx, cancel := context.WithTimeout(contexts[random.IntN(3)], time.Duration(random.IntN(300))*time.Millisecond)
 				defer cancel()
 				permits := 1 + random.Int64N(3)
 				if err := w.acquire(ctx, auth.Network(netip.AddrFrom4([4]byte{10, 0, 0, byte(random.IntN(9))})), permits); err != nil {
@@ -149,7 +169,7 @@ func TestWorkersAtRandom(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		if w.free != 3 || len(w.queues[0])+len(w.queues[1]) != 0 || served.Load() < 100 {
+		if w.free != 3 || !w.idle() || served.Load() < 100 {
 			t.Errorf("left: %+v after %d", w, served.Load())
 		}
 	})

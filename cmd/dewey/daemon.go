@@ -28,6 +28,7 @@ import (
 	"dewey/config"
 	"dewey/internal/confine"
 	"dewey/internal/proxyheader"
+	"dewey/maildrop"
 	"dewey/pop3server"
 	"dewey/store/maildir"
 )
@@ -64,11 +65,15 @@ func (d *daemon) run() error {
 	if err := d.bind(); err != nil {
 		return err
 	}
-	if err := d.certify(); err != nil {
-		return err
+	// Keys may be root's to read. What dewey makes itself is made by whom it becomes, in his folder.
+	steps := []func() error{d.drop, d.certify, d.cage}
+	if len(d.config.TLS.Certificate) > 0 || d.config.TLS.ClientCA != "" {
+		steps = []func() error{d.certify, d.drop, d.cage}
 	}
-	if err := d.drop(); err != nil {
-		return err
+	for _, step := range steps {
+		if err := step(); err != nil {
+			return err
+		}
 	}
 	d.failed = make(chan error, 1)
 	ctx, stop := context.WithCancel(context.Background())
@@ -109,7 +114,7 @@ func (d *daemon) prepare() error {
 	d.takeProxies(c)
 	d.server = &pop3server.Server{
 		Users:     d.users,
-		Maildrops: maildir.New(maildir.Options{Path: c.MaildirPath, Logger: d.log}),
+		Maildrops: maildir.New(maildir.Options{Path: path(c), Logger: d.log}),
 		Settings:  settings(c),
 		Logger:    d.log,
 		Throttle:  d.throttle,
@@ -139,6 +144,17 @@ func (d *daemon) certify() error {
 		return fmt.Errorf("settings: %w", err)
 	}
 	return nil
+}
+
+// path says where a user's Maildir is. That there is no such place for him needs a person.
+func path(c *config.Config) func(maildrop.Owner) (string, error) {
+	return func(o maildrop.Owner) (string, error) {
+		p, err := c.MaildirPath(o)
+		if err != nil {
+			err = fmt.Errorf("%w: %w", maildrop.ErrDamaged, err)
+		}
+		return p, err
+	}
 }
 
 // makeData makes the data folder if there is none, and proves that it can be written.
