@@ -7,7 +7,7 @@
 // The programs are installed by make test; test/packages.txt at the top of the checkout names them.
 // A program that is missing fails the test: a client that nobody runs proves nothing.
 //
-// The same tests run against a real Dovecot, to tell a client's own fault from one of dewey's:
+// TestClients runs against a real Dovecot too, to tell a client's own fault from one of dewey's:
 //
-//	go test ./test/clients -peer dovecot
+//	go test ./test/clients -run TestClients -peer dovecot
 package clients
