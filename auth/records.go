@@ -68,6 +68,12 @@ func (c *tally) add(now time.Time, r *rule) {
 	c.n = min(c.n+1, r.bound)
 }
 
+// guesses are the failures of a name that did not come from where the one before came from.
+type guesses struct {
+	tally
+	from netip.Prefix
+}
+
 // A place is what is known of an address, or of a /48.
 type place struct {
 	rule     *rule

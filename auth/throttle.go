@@ -18,7 +18,7 @@ var ErrBusy = errors.New("too many logins wait at this address")
 // An Outcome is what came of a login.
 type Outcome int
 
-// Undecided is a login that said nothing of the password: a fault of the backend, a maildrop in use, a
+// Undecided is a login that said nothing of the password: a fault of the backend, a
 // client that was gone before the password was looked at. A wrong password is Failed also if the client
 // has gone meanwhile.
 const (
@@ -50,7 +50,7 @@ type Limits struct {
 // bob does not keep alice out; then the connection's with the fewest tries; then the first that came. When
 // a hundred wait, the last in this order gets ErrBusy, which need not be the newest.
 //
-// Failures of a name, wherever they come from, delay its attempts in the same way, but without a line or a
+// Failures of a name that come from changing addresses delay its attempts in the same way, but without a line or a
 // turn: each waits by itself, MaxDelay at most. So nobody can lock a user out from elsewhere.
 //
 // A user who logged in from an address in the last day is proven there, until he fails there: his attempts
@@ -67,7 +67,7 @@ type Throttle struct {
 	seed   maphash.Seed
 	came   uint64                       // attempts so far
 	places *table[netip.Prefix, *place] // addresses, and /48s of IPv6
-	users  *table[uint64, *tally]       // failures of names, by their hashes
+	users  *table[uint64, *guesses]     // failures of names, by their hashes
 	homes  *table[uint64, *home]        // where users are proven
 }
 
@@ -105,7 +105,35 @@ type Turn struct {
 	nets     []netip.Prefix // the address, and the /48 of IPv6
 	began    time.Time
 	pair     *pair // if the attempt skipped the line
+	standing Standing
 	done     bool
+}
+
+// Standing is what a Throttle knows of who makes an attempt. Where work is bounded, a backend serves the
+// better ones first.
+type Standing int
+
+// The standings, the best one first.
+const (
+	Proven  Standing = iota - 1 // he has logged in from there in the last day
+	Unknown                     // the zero Standing
+	Suspect                     // logins from there have failed lately
+)
+
+type standingKey struct{}
+
+// Mark returns a context that tells backends the Standing of the attempt.
+func (u *Turn) Mark(ctx context.Context) context.Context {
+	if u == nil || u.standing == Unknown {
+		return ctx
+	}
+	return context.WithValue(ctx, standingKey{}, u.standing)
+}
+
+// StandingOf returns what Mark has noted; Unknown if it has not.
+func StandingOf(ctx context.Context) Standing {
+	s, _ := ctx.Value(standingKey{}).(Standing)
+	return s
 }
 
 // A waiter is an attempt before its turn.
@@ -127,7 +155,7 @@ type waiter struct {
 func NewThrottle(l Limits) *Throttle {
 	t := &Throttle{limits: l, seed: maphash.MakeSeed()}
 	t.places = newTable[netip.Prefix](maxPlaces, (*place).worth)
-	t.users = newTable[uint64](maxUsers, func(c *tally, now time.Time) int { return c.at(now, &ofUser) })
+	t.users = newTable[uint64](maxUsers, func(c *guesses, now time.Time) int { return c.at(now, &ofUser) })
 	t.homes = newTable[uint64](maxHomes, (*home).worth)
 	return t
 }
@@ -278,8 +306,12 @@ func (t *Throttle) opens(w *waiter, now time.Time) time.Time {
 func (t *Throttle) begin(w *waiter, now time.Time) {
 	u := &Turn{throttle: t, user: w.user, nets: w.nets, began: now, pair: t.pair(w, now)}
 	if u.pair != nil {
+		u.standing = Proven
 		u.pair.trying++
 	} else {
+		if w.unit.failures.at(now, w.unit.rule) > 0 {
+			u.standing = Suspect
+		}
 		if len(w.root.line) > 1 || w.unit.failures.n > 0 { // else nobody asks whose turn it was
 			w.root.note(w.user)
 		}
@@ -321,10 +353,13 @@ func (u *Turn) Done(o Outcome) {
 	case Failed:
 		c, found := t.users.get(u.user)
 		if !found {
-			c = &tally{}
+			c = &guesses{}
 			t.users.put(u.user, c, now)
 		}
-		c.add(now, &ofUser)
+		if c.from != u.nets[0] { // one address pays for itself, and nobody elsewhere for it
+			c.add(now, &ofUser)
+		}
+		c.from = u.nets[0]
 		if h, found := t.homes.get(u.user); found {
 			h.leave(u.nets[0])
 		}

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -179,10 +180,30 @@ func (k *Keeper) startACME(ctx context.Context) *manager {
 	for _, s := range k.sources {
 		if s.acme != "" {
 			m.domains = append(m.domains, s.acme)
+			k.putAside(s)
 		}
 	}
 	m.ask(ctx, m.domains, time.Now())
 	return m
+}
+
+// putAside renames a stored pair that a crash has damaged or mixed, so that another is asked for:
+// certmagic stores key and certificate one after the other, and leaves alone for ever what it can't read.
+func (k *Keeper) putAside(s *source) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if !s.present() {
+		return
+	}
+	var system *fs.PathError // a file that can't be opened may well be whole
+	if _, err := s.read(); err == nil || errors.As(err, &system) {
+		return
+	}
+	for _, name := range s.files {
+		if err := os.Rename(name, name+".damaged"); err != nil {
+			k.log.Warn("ACME: what is damaged can't be put aside", "error", err)
+		}
+	}
 }
 
 func (m *manager) ask(ctx context.Context, domains []string, now time.Time) {

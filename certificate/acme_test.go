@@ -88,8 +88,8 @@ func startPebble(t *testing.T, port int, validity time.Duration, env ...string) 
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		cmd.Process.Kill()
-		cmd.Wait()
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
 		if t.Failed() {
 			t.Logf("pebble: %s", p.log)
 		}
@@ -145,7 +145,7 @@ func serveDNS(t *testing.T) string {
 			}
 			go func() {
 				defer c.Close()
-				c.SetDeadline(time.Now().Add(10 * time.Second))
+				_ = c.SetDeadline(time.Now().Add(10 * time.Second))
 				for answerDNS(c) == nil {
 				}
 			}()
@@ -276,11 +276,38 @@ func TestACME(t *testing.T) {
 	if !k.Leaf(domain).Equal(leaf) || p.orders() != orders || l.count("") != 0 {
 		t.Errorf("after a restart: %d orders instead of %d, %s", p.orders(), orders, l)
 	}
+
+	// A crash has left a key and a certificate that do not fit: the other domain is served, this one is
+	// asked for anew. (certmagic alone would do without it for ever.)
+	write(t, keyFiles[0], read(t, keyFiles[1]))
+	anew := *acme
+	anew.Listener = l1Again(t, l1)
+	k, l = mustOpen(t, Options{ACME: &anew})
+	if stem(k, k.Leaf(domain)) != "mail.example.test" || l.count("do not belong together") != 1 {
+		t.Errorf("%+v, %s", k.Describe(), l)
+	}
+	stop = run(t, k)
+	eventually(t, time.Minute, "both again", func() bool { return len(k.Describe()) == 2 })
+	stop()
+	if p.orders() != orders+1 || k.Leaf(domain).VerifyHostname(domain) != nil {
+		t.Errorf("%d orders, %s", p.orders(), l)
+	}
+}
+
+// l1Again listens where l1 did, for that is where the CA asks.
+func l1Again(t *testing.T, l1 net.Listener) net.Listener {
+	t.Helper()
+	l, err := net.Listen("tcp", l1.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	return l
 }
 
 func accountKeys(t *testing.T, dir string) (list []string) {
 	t.Helper()
-	filepath.WalkDir(filepath.Join(dir, "acme"), func(name string, d os.DirEntry, err error) error {
+	_ = filepath.WalkDir(filepath.Join(dir, "acme"), func(name string, d os.DirEntry, err error) error {
 		if err == nil && strings.HasSuffix(name, ".key") {
 			list = append(list, name)
 		}

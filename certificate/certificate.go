@@ -96,8 +96,11 @@ func Open(o Options) (*Keeper, error) {
 		errs = append(errs, err)
 		for _, s := range sources {
 			k.sources = append(k.sources, s)
-			if s.present() {
-				errs = append(errs, k.open(s))
+			if !s.present() {
+				continue
+			}
+			if err := k.open(s); err != nil {
+				k.log.Warn("ACME: what was stored can't be used", "error", err)
 			}
 		}
 	}
@@ -128,6 +131,7 @@ func Open(o Options) (*Keeper, error) {
 	}
 	k.base = &tls.Config{
 		MinVersion:             k.options.MinVersion,
+		CipherSuites:           suites,
 		NextProtos:             []string{"pop3"},
 		SessionTicketsDisabled: true, // each certificate has its own: the package's comment says why
 		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {

@@ -2,7 +2,6 @@ package certificate
 
 import (
 	"bytes"
-	"context"
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/tls"
@@ -133,8 +132,8 @@ func TestFileWarnings(t *testing.T) {
 		{"short", x509.Certificate{DNSNames: []string{"a.example.org"}, NotBefore: time.Now().Add(-day), NotAfter: time.Now().Add(5 * day)}, nil, ""},
 		{"client", x509.Certificate{DNSNames: []string{"a.example.org"}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}, nil, "not meant for servers"},
 		{"old", x509.Certificate{Subject: pkix.Name{CommonName: "a.example.org"}}, nil, "no subject alternative name"},
-		{"open", x509.Certificate{DNSNames: []string{"a.example.org"}}, func(p Pair) { os.Chmod(p.Key, 0o644) }, "can be read by everyone"},
-		{"group", x509.Certificate{DNSNames: []string{"a.example.org"}}, func(p Pair) { os.Chmod(p.Key, 0o640) }, ""},
+		{"open", x509.Certificate{DNSNames: []string{"a.example.org"}}, func(p Pair) { _ = os.Chmod(p.Key, 0o644) }, "can be read by everyone"},
+		{"group", x509.Certificate{DNSNames: []string{"a.example.org"}}, func(p Pair) { _ = os.Chmod(p.Key, 0o640) }, ""},
 		{"chain", x509.Certificate{DNSNames: []string{"a.example.org"}}, func(p Pair) {
 			write(t, p.Certificate, append(read(t, p.Certificate), stranger.pem...))
 		}, "does not sign the one before it"},
@@ -183,7 +182,7 @@ func TestRenewalByLinks(t *testing.T) {
 		link(pairs[0].Certificate, p.Certificate)
 		link(pairs[0].Key, p.Key)
 		k, l := mustOpen(t, Options{Pairs: []Pair{p}})
-		go k.Run(t.Context())
+		run(t, k)
 		look := func(want string) {
 			t.Helper()
 			time.Sleep(k.every)
@@ -250,7 +249,7 @@ func TestRenewalInPlace(t *testing.T) {
 			break // the length of a signature varies
 		}
 	}
-	os.Chtimes(p.Certificate, time.Time{}, before.ModTime())
+	_ = os.Chtimes(p.Certificate, time.Time{}, before.ModTime())
 	k.look(t.Context())
 	if got := k.Leaf("").DNSNames[0]; got != "two.example.org" {
 		t.Errorf("served: %s", got)
@@ -279,6 +278,37 @@ func TestReloadTakesOverWhatItCan(t *testing.T) {
 	}
 }
 
+// The file of CAs for client certificates is looked after like the others.
+func TestClientCAIsReadAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ca, other, dir := newAuthority(t), newAuthority(t), t.TempDir()
+		file := filepath.Join(dir, "clients")
+		write(t, file, ca.pem)
+		k, l := mustOpen(t, Options{Pairs: []Pair{ca.pair(t, dir, "pop", newKey(t), "pop.example.org")}, ClientCA: file})
+		run(t, k)
+		for _, step := range []struct {
+			data []byte
+			want *authority
+			log  string
+		}{
+			{ca.pem, ca, ""},
+			{ca.pem[:50], ca, "clients: only 0 of 1 PEM blocks"},
+			{other.pem, other, "other CAs for client certificates are in use"},
+			{read(t, k.options.Pairs[0].Certificate), ca, "no client certificate that it signed will be taken"},
+		} {
+			write(t, file, step.data)
+			time.Sleep(3 * k.every)
+			synctest.Wait()
+			if _, err := step.want.cert.Verify(x509.VerifyOptions{Roots: k.now.Load().clients}); err != nil {
+				t.Error(err)
+			}
+			if step.log == "" && l.String() != "" || step.log != "" && l.count(step.log) != 1 {
+				t.Errorf("want %q: %s", step.log, l)
+			}
+		}
+	})
+}
+
 // An expiring certificate is told once a day, and a self-made one whose files were removed is made anew
 // by Reload alone.
 func TestDailyWarning(t *testing.T) {
@@ -290,7 +320,7 @@ func TestDailyWarning(t *testing.T) {
 		write(t, p.Key, key)
 		k, l := mustOpen(t, Options{Pairs: []Pair{p}})
 		k.every = time.Hour
-		go k.Run(t.Context())
+		run(t, k)
 		time.Sleep(11*24*time.Hour + time.Hour)
 		synctest.Wait()
 		if l.count("was not renewed yet") != 2 || l.count("has been invalid") != 2 || l.count("") != 4 {
@@ -320,9 +350,7 @@ func TestHandshakesDuringRenewals(t *testing.T) {
 	p := ca.pair(t, dir, "pop", newKey(t), "pop.example.org")
 	k, _ := mustOpen(t, Options{Pairs: []Pair{p}})
 	k.every = time.Millisecond
-	ctx, cancel := context.WithCancel(t.Context())
-	ran := make(chan struct{})
-	go func() { k.Run(ctx); close(ran) }()
+	end := run(t, k)
 	stop := make(chan struct{})
 	renewed := make(chan struct{})
 	go func() {
@@ -343,8 +371,7 @@ func TestHandshakesDuringRenewals(t *testing.T) {
 	}
 	close(stop)
 	<-renewed
-	cancel()
-	<-ran
+	end()
 }
 
 func FuzzPair(f *testing.F) {

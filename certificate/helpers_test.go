@@ -55,7 +55,7 @@ func (l *log) count(s string) (n int) {
 }
 
 // noSecrets fails if the log has any line of any of the keys in the files.
-func (l *log) noSecrets(t *testing.T, keys ...string) {
+func (l *log) noSecrets(t testing.TB, keys ...string) {
 	t.Helper()
 	if strings.Contains(l.String(), "PRIVATE KEY") {
 		t.Errorf("a key in the log: %s", l.String())
@@ -84,7 +84,7 @@ var testRSA = sync.OnceValue(func() *rsa.PrivateKey {
 	return key
 })
 
-func newKey(t *testing.T) crypto.Signer {
+func newKey(t testing.TB) crypto.Signer {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -93,7 +93,7 @@ func newKey(t *testing.T) crypto.Signer {
 	return key
 }
 
-func newAuthority(t *testing.T) *authority {
+func newAuthority(t testing.TB) *authority {
 	t.Helper()
 	key := newKey(t)
 	template := &x509.Certificate{
@@ -118,7 +118,7 @@ func (a *authority) pool() *x509.CertPool {
 }
 
 // issue returns the PEM forms of a certificate (without chain) and its key.
-func (a *authority) issue(t *testing.T, key crypto.Signer, template *x509.Certificate) (cert, keyPEM []byte) {
+func (a *authority) issue(t testing.TB, key crypto.Signer, template *x509.Certificate) (cert, keyPEM []byte) {
 	t.Helper()
 	if template.NotAfter.IsZero() {
 		template.NotBefore, template.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(100*24*time.Hour)
@@ -139,7 +139,7 @@ func (a *authority) issue(t *testing.T, key crypto.Signer, template *x509.Certif
 }
 
 // pair writes a certificate with its chain, and its key, under a stem in dir.
-func (a *authority) pair(t *testing.T, dir, stem string, key crypto.Signer, names ...string) Pair {
+func (a *authority) pair(t testing.TB, dir, stem string, key crypto.Signer, names ...string) Pair {
 	t.Helper()
 	cert, keyPEM := a.issue(t, key, &x509.Certificate{DNSNames: names})
 	p := Pair{filepath.Join(dir, stem+".pem"), filepath.Join(dir, stem+"-key.pem")}
@@ -148,14 +148,14 @@ func (a *authority) pair(t *testing.T, dir, stem string, key crypto.Signer, name
 	return p
 }
 
-func write(t *testing.T, name string, data []byte) {
+func write(t testing.TB, name string, data []byte) {
 	t.Helper()
 	if err := os.WriteFile(name, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func read(t *testing.T, name string) []byte {
+func read(t testing.TB, name string) []byte {
 	t.Helper()
 	data, err := os.ReadFile(name)
 	if err != nil {
@@ -164,7 +164,7 @@ func read(t *testing.T, name string) []byte {
 	return data
 }
 
-func mustOpen(t *testing.T, o Options) (*Keeper, *log) {
+func mustOpen(t testing.TB, o Options) (*Keeper, *log) {
 	t.Helper()
 	l := new(log)
 	if o.Logger == nil {
@@ -192,8 +192,8 @@ func connect() (server, client net.Conn, err error) {
 		client.Close()
 		return nil, nil, err
 	}
-	server.SetDeadline(time.Now().Add(20 * time.Second))
-	client.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = server.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = client.SetDeadline(time.Now().Add(20 * time.Second))
 	return server, client, nil
 }
 
@@ -212,7 +212,7 @@ func shakeOver(a, b net.Conn, server, client *tls.Config) (tls.ConnectionState, 
 		defer a.Close()
 		c := tls.Server(a, server)
 		if c.Handshake() == nil {
-			c.Write([]byte{'+'})
+			_, _ = c.Write([]byte{'+'})
 		}
 	}()
 	c := tls.Client(b, client)
@@ -223,7 +223,7 @@ func shakeOver(a, b net.Conn, server, client *tls.Config) (tls.ConnectionState, 
 	return c.ConnectionState(), err
 }
 
-func mustShake(t *testing.T, server, client *tls.Config) tls.ConnectionState {
+func mustShake(t testing.TB, server, client *tls.Config) tls.ConnectionState {
 	t.Helper()
 	cs, err := shake(server, client)
 	if err != nil {
@@ -251,7 +251,7 @@ func wrapped(base *tls.Config, saw func(leaf *x509.Certificate)) *tls.Config {
 }
 
 // eventually waits for something that another goroutine or process does.
-func eventually(t *testing.T, limit time.Duration, what string, ok func() bool) {
+func eventually(t testing.TB, limit time.Duration, what string, ok func() bool) {
 	t.Helper()
 	for end := time.Now().Add(limit); !ok(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {

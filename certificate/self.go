@@ -19,6 +19,7 @@ import (
 	"strings"
 	"syscall"
 	"time"
+	"unicode/utf8"
 
 	"golang.org/x/net/idna"
 )
@@ -36,14 +37,20 @@ func asciiName(name string) (string, error) {
 	if ip := net.ParseIP(name); ip != nil {
 		return ip.String(), nil
 	}
-	ascii, err := idna.Lookup.ToASCII(strings.TrimSuffix(name, "."))
-	if err == nil && ascii == "" {
-		err = errors.New("it is empty")
+	ascii := strings.ToLower(strings.TrimSuffix(name, "."))
+	if strings.ContainsFunc(ascii, func(r rune) bool { return r >= utf8.RuneSelf }) {
+		var err error
+		if ascii, err = idna.Lookup.ToASCII(ascii); err != nil {
+			return "", fmt.Errorf("%q is no host name: %w", name, err)
+		}
 	}
-	if err != nil {
-		return "", fmt.Errorf("%q is no host name: %w", name, err)
+	// Machines have names with underscores, whatever RFC 1123 says.
+	for label := range strings.SplitSeq(ascii, ".") {
+		if label == "" || len(label) > 63 || len(ascii) > 253 || strings.Trim(label, "abcdefghijklmnopqrstuvwxyz0123456789-_") != "" {
+			return "", fmt.Errorf("%q is no host name", name)
+		}
 	}
-	return strings.ToLower(ascii), nil
+	return ascii, nil
 }
 
 // makeSelf makes a certificate that signs itself.

@@ -74,10 +74,10 @@ func TestSelfMadeIsTrustedWhereItIsGiven(t *testing.T) {
 			}
 			go func() {
 				defer c.Close()
-				c.SetDeadline(time.Now().Add(20 * time.Second))
+				_ = c.SetDeadline(time.Now().Add(20 * time.Second))
 				conn := tls.Server(c, k.TLS())
-				io.WriteString(conn, "+OK\r\n") // enough of POP3 for curl to see a certificate
-				conn.Read(make([]byte, 1))
+				_, _ = io.WriteString(conn, "+OK\r\n") // enough of POP3 for curl to see a certificate
+				_, _ = conn.Read(make([]byte, 1))
 			}()
 		}
 	}()
@@ -199,10 +199,8 @@ func TestSelfMadeIsRenewed(t *testing.T) {
 		o := Options{SelfDir: dir, Hostname: "pop.example.org"}
 		k, l := mustOpen(t, o)
 		first := k.Leaf("")
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan struct{})
 		k.every = 24 * time.Hour // ten years in steps of five seconds take a while
-		go func() { k.Run(ctx); close(done) }()
+		stop := run(t, k)
 		time.Sleep(selfValid - selfRenew - 48*time.Hour)
 		synctest.Wait()
 		if !k.Leaf("").Equal(first) {
@@ -217,8 +215,7 @@ func TestSelfMadeIsRenewed(t *testing.T) {
 		if l.count("was renewed") != 1 || l.count("a new certificate is served") != 1 {
 			t.Error(l.String())
 		}
-		cancel()
-		<-done
+		stop()
 		time.Sleep(selfValid)
 		k, l = mustOpen(t, o)
 		if k.Leaf("").Equal(second) || l.count("was renewed") != 1 {
@@ -232,7 +229,9 @@ func TestSelfMadeErrors(t *testing.T) {
 	write(t, filepath.Join(dir, "file"), nil)
 	for want, o := range map[string]Options{
 		"no folder for a self-made one": {},
-		"is no host name":               {SelfDir: filepath.Join(dir, "x"), Hostname: "a b"},
+		`"a b" is no host name`:         {SelfDir: filepath.Join(dir, "x"), Hostname: "a b"},
+		`"a..b" is no host name`:        {SelfDir: filepath.Join(dir, "x"), Hostname: "a..b"},
+		`"*.example.org" is no`:         {SelfDir: filepath.Join(dir, "x"), Hostname: "*.example.org"},
 		"not a directory":               {SelfDir: filepath.Join(dir, "file", "tls")},
 	} {
 		if _, err := Open(o); err == nil || !strings.Contains(err.Error(), want) {
@@ -240,10 +239,10 @@ func TestSelfMadeErrors(t *testing.T) {
 		}
 	}
 	for host, want := range map[string]string{
-		"pöp.example.org": "xn--pp-fka.example.org", "192.0.2.7": "192.0.2.7", "2001:DB8::7": "2001:db8::7",
+		"pöp.example.org": "xn--pp-fka.example.org", "192.0.2.7": "192.0.2.7", "2001:DB8::7": "2001:db8::7", "Mail_1.": "mail_1",
 		strings.Repeat("a", 60) + ".example.org": strings.Repeat("a", 60) + ".example.org", "": "localhost",
 	} {
-		k, _ := mustOpen(t, Options{SelfDir: filepath.Join(dir, "for "+want[:8]), Hostname: host})
+		k, _ := mustOpen(t, Options{SelfDir: filepath.Join(dir, "for "+want), Hostname: host})
 		if err := k.Leaf("").VerifyHostname(want); err != nil {
 			t.Errorf("%s: %v", host, err)
 		}

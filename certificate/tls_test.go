@@ -289,14 +289,14 @@ func TestClientCertificates(t *testing.T) {
 			defer b.Close()
 			conn := tls.Client(b, c)
 			if conn.Handshake() == nil {
-				io.ReadFull(conn, make([]byte, 1))
+				_, _ = io.ReadFull(conn, make([]byte, 1))
 			}
 		}()
 		conn := tls.Server(a, k.TLS())
 		if err := conn.Handshake(); err != nil {
 			return "", false, err
 		}
-		conn.Write([]byte{'+'})
+		_, _ = conn.Write([]byte{'+'})
 		cs := conn.ConnectionState()
 		if len(cs.VerifiedChains) == 0 {
 			return "", cs.DidResume, nil
@@ -330,5 +330,32 @@ func TestClientCertificates(t *testing.T) {
 	k, _ = mustOpen(t, Options{Pairs: k.options.Pairs})
 	if name, _, err := serve(known); name != "" || err != nil { // RFC 8314 section 4.2
 		t.Errorf("asked for a certificate without ClientCA: %q, %v", name, err)
+	}
+}
+
+func BenchmarkChoose(b *testing.B) {
+	ca, dir := newAuthority(b), b.TempDir()
+	var pairs []Pair
+	for i := range 100 {
+		pairs = append(pairs, ca.pair(b, dir, fmt.Sprint("ec", i), newKey(b), fmt.Sprintf("pop%d.example.org", i)))
+	}
+	pairs = append(pairs, ca.pair(b, dir, "rsa", testRSA(), "pop7.example.org"))
+	k, err := Open(Options{Pairs: pairs})
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, name := range []string{"pop6.example.org", "pop7.example.org", ""} {
+		hello := &tls.ClientHelloInfo{
+			ServerName: name, SupportedVersions: []uint16{tls.VersionTLS13},
+			SignatureSchemes: []tls.SignatureScheme{tls.ECDSAWithP256AndSHA256}, SupportedCurves: []tls.CurveID{tls.CurveP256},
+		}
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if c, err := k.TLS().GetConfigForClient(hello); c == nil || err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"dewey/auth"
 	"dewey/internal/popwire"
@@ -24,7 +25,7 @@ func (s *session) plaintext() bool {
 	return s.secure
 }
 
-// capa lists the capabilities, in AUTHORIZATION and TRANSACTION the same. RFC 2449 section 5.
+// capa lists the capabilities, in AUTHORIZATION and TRANSACTION the same but for STLS. RFC 2449 section 5.
 func (s *session) capa(context.Context, []string) (response, error) {
 	tags := []string{"TOP", "UIDL"} // RFC 2449 sections 6.1, 6.8
 	if s.plaintext() && !s.settings.NoUserPass {
@@ -33,8 +34,8 @@ func (s *session) capa(context.Context, []string) (response, error) {
 	if names := s.mechanisms(); len(names) > 0 {
 		tags = append(tags, "SASL "+strings.Join(names, " ")) // RFC 5034 section 3
 	}
-	if s.srv.tls != nil && !s.secure {
-		tags = append(tags, "STLS") // RFC 2595 section 4; trap 31
+	if s.srv.tls != nil && !s.secure && s.state == pop3.Authorization {
+		tags = append(tags, "STLS") // where it is permitted: RFC 2595 section 4; trap 31
 	}
 	tags = append(tags,
 		"RESP-CODES",     // RFC 2449 section 6.4
@@ -137,6 +138,7 @@ func (s *session) enter(ctx context.Context, l *login) (response, error) {
 	s.loggedIn.Store(true)
 	s.info.User, s.info.By, s.info.Method = id.User, l.by, l.method
 	s.move(pop3.Transaction)
+	s.conn.until = time.Time{}
 	about := []any{"user", id.User, "method", l.method, "tls", s.info.TLS, "messages", s.count, "octets", s.total}
 	if l.by != "" {
 		about = append(about, "by", l.by)

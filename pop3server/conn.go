@@ -15,7 +15,8 @@ type conn struct {
 	net.Conn          // perhaps what Server.Wrap made of it
 	accepted net.Conn // as it was accepted
 	timeout  time.Duration
-	served   []byte // of the certificate that TLS served: see endPoint
+	until    time.Time // when a write ends at the latest, if it is set
+	served   []byte    // of the certificate that TLS served: see endPoint
 }
 
 // Close may be called by any goroutine.
@@ -28,12 +29,17 @@ const looks = 8
 func (c *conn) Write(p []byte) (int, error) {
 	total := 0
 	for moved := time.Now(); ; {
-		if err := c.SetWriteDeadline(time.Now().Add(c.timeout / looks)); err != nil {
+		deadline := time.Now().Add(c.timeout / looks)
+		last := !c.until.IsZero() && !deadline.Before(c.until)
+		if last {
+			deadline = c.until
+		}
+		if err := c.SetWriteDeadline(deadline); err != nil {
 			return total, err
 		}
 		n, err := c.Conn.Write(p[total:])
 		total += n
-		if !errors.Is(err, os.ErrDeadlineExceeded) || total == len(p) {
+		if !errors.Is(err, os.ErrDeadlineExceeded) || total == len(p) || last {
 			return total, err
 		}
 		if n > 0 {

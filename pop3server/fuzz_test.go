@@ -7,12 +7,15 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net/netip"
 	"strings"
 	"testing"
 	"unicode"
 
+	"dewey/auth"
 	"dewey/pop3"
 	"dewey/pop3server"
+	"dewey/sasl"
 )
 
 var fuzzSeeds = []string{
@@ -22,17 +25,30 @@ var fuzzSeeds = []string{
 	"GET / HTTP/1.1\r\nHost: a\r\n\r\n", strings.Repeat("NOOP\r\n", 100), strings.Repeat("x", 300) + "\r\nQUIT\r\n", "USER %s%n\r\nPASS  \r\n",
 }
 
+// authSeeds are for a server that knows secrets, at a connection where passwords may go as they are.
+var authSeeds = []string{
+	"AUTH\r\nAUTH CRAM-MD5\r\ndGltIGI5MTNhNjAyYzdlZGE3YTQ5NWI0ZTZlNzMzNGQzODkw\r\nCAPA\r\n", "AUTH CRAM-MD5 =\r\nAUTH CRAM-MD5\r\n*\r\n",
+	"AUTH SCRAM-SHA-256 biwsbj11c2VyLHI9ck9wck5HZndFYmVSV2diTkVrcU8=\r\nYz1iaXdzLHI9eCxwPXg=\r\nNOOP\r\n", "AUTH SCRAM-SHA-1\r\nbixhPW1yb3NlLG49YWRtaW4scj1meWtv\r\n*\r\n",
+	"AUTH SCRAM-SHA-1 eSwsbj11c2VyLHI9Zg==\r\n=\r\n", "AUTH SCRAM-SHA-256-PLUS cD10bHMtZXhwb3J0ZXIsLG49dSxyPXg=\r\n", "AUTH EXTERNAL =\r\n",
+	"AUTH LOGIN\r\nYWRtaW4=\r\nYSAgYg==\r\nSTAT\r\nDELE 1\r\n", "AUTH PLAIN bXJvc2UAYWRtaW4AYSAgYg==\r\nRETR 1\r\nQUIT\r\n", "AUTH PLAIN\r\nbXJvc2UAYWRtaW4AYSAgYg==\r\nDELE 2\r\n",
+	"APOP mrose c4c9334bac560ecc979e58001b3e22fb\r\nAPOP\r\n", "XCLIENT ADDR=192.0.2.9 PORT=7\r\nUSER mrose\r\nCAPA\r\n", "XCLIENT ADDR=127.0.0.1\r\nXCLIENT ADDR=::1\r\n",
+	"AUTH PLAIN " + strings.Repeat("A", 400) + "\r\nCAPA\r\n", "AUTH LOGIN\r\n" + strings.Repeat("QUIT", 150) + "\r\nNOOP\r\n", "auth\r\nAuTh pLaIn =\r\n",
+}
+
 // Whatever is sent in AUTHORIZATION, and in TRANSACTION: each line gets one response that is well
 // formed, in order, and nothing is removed but what was marked, by a QUIT.
-func FuzzAuthorization(f *testing.F) { fuzzSession(f, "") }
+func FuzzAuthorization(f *testing.F) { fuzzSession(f, fuzzSeeds, users, "") }
 
-func FuzzTransaction(f *testing.F) { fuzzSession(f, login) }
+func FuzzTransaction(f *testing.F) { fuzzSession(f, fuzzSeeds, users, login) }
+
+// And so with each SASL mechanism, and XCLIENT, on offer; who logged in had the right to.
+func FuzzAuth(f *testing.F) { fuzzSession(f, append(authSeeds, fuzzSeeds...), newRoster(), "") }
 
 // ending ends the last line, and a SASL exchange, and the session.
 const ending = "\n*\nQUIT\n"
 
-func fuzzSession(f *testing.F, prefix string) {
-	for _, s := range fuzzSeeds {
+func fuzzSession(f *testing.F, seeds []string, users auth.PasswordChecker, prefix string) {
+	for _, s := range seeds {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, in []byte) {
@@ -40,6 +56,12 @@ func fuzzSession(f *testing.F, prefix string) {
 		l := newListener()
 		ended := make(chan pop3server.End, 1)
 		srv := &pop3server.Server{Users: users, Maildrops: mail, Logger: slog.New(slog.DiscardHandler)}
+		if _, ok := users.(auth.SecretKeeper); ok {
+			srv.Settings.Mechanisms = append(sasl.Names(), auth.APOP)
+			srv.Settings.Trusted = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+		}
+		var who pop3server.Session
+		srv.Hooks.LoggedIn = func(s pop3server.Session, _ int, _ int64) { who = s }
 		srv.Hooks.Closed = func(_ pop3server.Session, e pop3server.End) { ended <- e }
 		served := make(chan error, 1)
 		go func() { served <- srv.Serve(l) }()
@@ -57,8 +79,16 @@ func fuzzSession(f *testing.F, prefix string) {
 		<-written
 		_ = srv.Close()
 		<-served
-		if e := <-ended; e.Err != nil && !errors.Is(e.Err, io.ErrClosedPipe) {
+		e := <-ended
+		if e.Err != nil && strings.Contains(e.Err.Error(), "PROXY header") { // trap 51: the connection ends, whatever follows
+			return
+		}
+		if e.Err != nil && !errors.Is(e.Err, io.ErrClosedPipe) {
 			t.Fatal(e.Err)
+		}
+		// A SCRAM or CRAM-MD5 proof can't come from who does not see the challenge.
+		if who.User != "" && who.Method != "PASS" && who.Method != "PLAIN" && who.Method != "LOGIN" {
+			t.Fatalf("logged in: %+v", who)
 		}
 		marked := conform(t, bufio.NewReader(bytes.NewReader(out)), strings.SplitAfter(prefix+string(in)+ending, "\n"))
 		if len(mail.removed) != marked {

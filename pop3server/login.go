@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"dewey/auth"
 	"dewey/internal/popwire"
@@ -22,14 +23,37 @@ type login struct {
 	id     auth.Identity // handed out last; proven when the exchange is done
 	by     string        // who was proven, if he acts as another
 	turn   *auth.Turn
+	cancel context.CancelCauseFunc
+
+	unproven bool // the proof for user comes with the client's next response
 }
 
+// errHungUp is why a try was given up: nobody waits for what comes of it.
+var errHungUp = errors.New("the client hung up while its login waited")
+
+// newLogin begins a try. To wait its turn, and to be checked, may take it long: it ends if the client hangs up
+// meanwhile, or those who do so would keep a place among the connections, and work for nothing. close ends it.
 func (s *session) newLogin(ctx context.Context, method string) *login {
-	return &login{session: s, ctx: ctx, method: method}
+	ctx, cancel := context.WithCancelCause(ctx)
+	var look func()
+	look = func() {
+		switch {
+		case ctx.Err() != nil:
+		case hungUp(s.conn.accepted):
+			cancel(errHungUp)
+		default:
+			time.AfterFunc(time.Second, look)
+		}
+	}
+	time.AfterFunc(time.Second, look)
+	return &login{session: s, ctx: ctx, cancel: cancel, method: method}
 }
 
 // close gives the turn back, whatever happened: a backend may panic.
-func (l *login) close() { l.turn.Done(auth.Undecided) }
+func (l *login) close() {
+	l.turn.Done(auth.Undecided)
+	l.cancel(nil)
+}
 
 // begin waits for the turn of a try to log in as user.
 func (l *login) begin(user string) error {
@@ -43,7 +67,7 @@ func (l *login) begin(user string) error {
 	}
 	l.place.trying()
 	turn, err := l.srv.Throttle.Wait(l.ctx, user, l.info.Remote.Addr(), l.failed)
-	l.turn = turn
+	l.turn, l.ctx = turn, turn.Mark(l.ctx)
 	return err //nolint:wrapcheck // a sentinel, or the context's
 }
 
@@ -62,7 +86,10 @@ func (l *login) Secret(user, mechanism string) (auth.Secret, error) {
 	if !ok {
 		return auth.Secret{}, errMechanism
 	}
-	if err := l.begin(user); err != nil {
+	if strings.HasPrefix(mechanism, "SCRAM-") {
+		// Nothing is proven yet. A turn would be held while the client says nothing: see exchange.
+		l.user, l.unproven = user, true
+	} else if err := l.begin(user); err != nil {
 		return auth.Secret{}, err
 	}
 	secret, err := keeper.Secret(l.ctx, user, mechanism, l.info.Remote.Addr())
@@ -109,9 +136,12 @@ func (l *login) finish(err error) (response, error) {
 	switch {
 	case err == nil:
 		l.turn.Done(auth.Passed)
-		return l.enter(l.ctx, l)
+		return l.enter(l.session.ctx, l)
 	case errors.Is(err, auth.ErrRejected):
 		l.turn.Done(auth.Failed)
+	case errors.Is(context.Cause(l.ctx), errHungUp):
+		l.turn.Done(auth.Undecided)
+		return response{}, fatal{errHungUp}
 	default:
 		l.turn.Done(auth.Undecided)
 	}
@@ -192,12 +222,19 @@ func (s *session) auth(ctx context.Context, args []string) (response, error) {
 	}
 	l := s.newLogin(ctx, m.Name)
 	defer l.close()
-	return l.finish(s.exchange(m.NewServer(l, s.channel(m)), first))
+	return l.finish(l.exchange(m.NewServer(l, s.channel(m)), first))
 }
 
 // exchange sends challenges and takes responses until the mechanism is done; nil if the user is proven.
-func (s *session) exchange(server sasl.Server, response []byte) error {
+func (l *login) exchange(server sasl.Server, response []byte) error {
+	s := l.session
 	for {
+		if l.unproven {
+			l.unproven = false
+			if err := l.begin(l.user); err != nil {
+				return err
+			}
+		}
 		challenge, done, err := server.Next(response)
 		if err != nil || done {
 			return err //nolint:wrapcheck // the mechanism's, or the backend's through it

@@ -13,10 +13,17 @@ var (
 	errXCLIENT = errors.New("XCLIENT without an address that could be a client's")
 )
 
-// stray says that a connection's first line begins a PROXY header, version 1 or 2. Who may send one does so
-// before there is a session; from others it is a try to seem someone else (trap 51).
-func (s *session) stray(line string) bool {
-	return strings.HasPrefix(line, "PROXY ") || line == "" && s.in.Next("\r\n\x00\r\nQUIT\n")
+// signature is how a PROXY header of version 2 begins, in lines; the next one is QUIT.
+var signature = []string{"", "", "\x00"}
+
+// stray says that a connection's first lines, of which line is the nth, begin a PROXY header, version 1 or 2. Who
+// may send one does so before there is a session; from others it is a try to seem someone else (trap 51). It may
+// come in pieces: then the empty lines are answered before it shows what they are.
+func (s *session) stray(n int, line string) bool {
+	if s.signed == n-1 && n <= len(signature) && line == signature[n-1] {
+		s.signed++
+	}
+	return n == 1 && strings.HasPrefix(line, "PROXY ") || s.signed == len(signature)
 }
 
 // xclient takes the client's address from a proxy that is trusted, as Dovecot does. From others it is no

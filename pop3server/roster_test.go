@@ -28,10 +28,10 @@ import (
 // is asked it notes.
 type roster struct {
 	passwords map[string]string
-	weak      []string        // mechanisms that it does not serve
-	admin     string          // who may act as others
-	fault     error           // could not tell
-	panics    string          // the user at whom it panics
+	weak      []string          // mechanisms that it does not serve
+	admin     string            // who may act as others
+	fault     error             // could not tell
+	panics    string            // the user at whom it panics
 	gate      func(user string) // called first
 
 	mu    sync.Mutex
@@ -156,9 +156,25 @@ func digest(h func() hash.Hash, text []byte) []byte {
 	return d.Sum(nil)
 }
 
+// saltedPassword is Hi of RFC 5802 section 2.2, which takes its time, and so is remembered.
+func saltedPassword(h func() hash.Hash, password string, salt []byte, iterations int) []byte {
+	key := fmt.Sprintf("%d %q %x %d", h().Size(), password, salt, iterations)
+	if salted, ok := saltedPasswords.Load(key); ok {
+		return salted.([]byte)
+	}
+	salted, err := pbkdf2.Key(h, password, salt, iterations, h().Size())
+	if err != nil {
+		panic(err)
+	}
+	saltedPasswords.Store(key, salted)
+	return salted
+}
+
+var saltedPasswords sync.Map
+
 // scramKeys is RFC 5802 section 3, with the least iterations of RFC 7677 section 4.
 func scramKeys(h func() hash.Hash, password string, salt []byte) auth.SCRAM {
-	salted, _ := pbkdf2.Key(h, password, salt, 4096, h().Size())
+	salted := saltedPassword(h, password, salt, 4096)
 	return auth.SCRAM{
 		Salt: salt, Iterations: 4096,
 		StoredKey: digest(h, mac(h, salted, "Client Key")),
@@ -205,7 +221,7 @@ func (c *scramClient) final(t testing.TB, serverFirst string) string {
 	if err != nil || !strings.HasPrefix(nonce, "fyko+d2lbbFgONRv9qkxdawL") || len(nonce) < 40 {
 		t.Fatalf("server-first-message %q", serverFirst)
 	}
-	salted, _ := pbkdf2.Key(c.hash, c.password, salt, iterations, c.hash().Size())
+	salted := saltedPassword(c.hash, c.password, salt, iterations)
 	without := "c=" + b64(c.gs2+string(c.binding)) + ",r=" + nonce
 	text := c.bare() + "," + serverFirst + "," + without
 	key := mac(c.hash, salted, "Client Key")

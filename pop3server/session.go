@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"math"
 	"net"
 	"os"
 	"runtime/debug"
@@ -49,6 +48,7 @@ type session struct {
 
 	timestamp string // the greeting's, for APOP; empty if APOP is not offered
 	failed    int    // logins that were refused
+	signed    int    // lines of a PROXY header's signature that came
 
 	place   *place
 	held    maildrop.Maildrop  // nil outside TRANSACTION and UPDATE
@@ -89,6 +89,7 @@ func newSession(srv *Server, base context.Context, c net.Conn, implicit bool) *s
 		implicit: implicit,
 	}
 	s.log = srv.Logger.With("session", s.info.ID)
+	s.conn.until = s.loginUntil() // a client that takes little at a time may not stay for ever either
 	s.out = popwire.NewWriter(s.conn)
 	s.ctx, s.cancel = context.WithCancelCause(base)
 	return s
@@ -120,7 +121,9 @@ func (s *session) abort(why error) {
 func (s *session) serve() {
 	defer context.AfterFunc(s.ctx, func() { _ = s.conn.Close() })()
 	s.guard(func() {
-		s.end.Err = s.run()
+		if s.end.Err = s.run(); errors.Is(s.end.Err, os.ErrDeadlineExceeded) && s.late() {
+			s.end.Err = fmt.Errorf("%w: %w", ErrTooSlow, s.end.Err)
+		}
 	})
 	_ = s.conn.Close()
 	s.out.Discard()
@@ -228,12 +231,12 @@ func (s *session) run() error {
 		}
 	}
 	s.greet()
-	for first := true; s.state != pop3.Closed; first = false {
+	for n := 1; s.state != pop3.Closed; n++ {
 		line, err := s.next((*popwire.Reader).ReadLine)
 		switch {
 		case err != nil && !errors.Is(err, popwire.ErrLongLine):
 			return err
-		case first && s.stray(line):
+		case s.stray(n, line):
 			s.log.Warn("connection refused", "reason", errStray)
 			return errStray
 		}
@@ -277,9 +280,7 @@ func (s *session) next(read func(*popwire.Reader) (string, error)) (string, erro
 	}
 	line, err := read(s.in)
 	switch {
-	case errors.Is(err, os.ErrDeadlineExceeded) && time.Since(s.began) >= s.loginTimeout():
-		return "", ErrTooSlow
-	case errors.Is(err, os.ErrDeadlineExceeded):
+	case errors.Is(err, os.ErrDeadlineExceeded) && !s.late(): // else serve tells
 		return "", ErrIdle
 	case err != nil && !errors.Is(err, popwire.ErrLongLine):
 		_ = s.out.Flush() // to a client that has only said all that it has to say
@@ -287,17 +288,27 @@ func (s *session) next(read func(*popwire.Reader) (string, error)) (string, erro
 	return line, err
 }
 
-// deadline is when something that may take so long must be done.
-func (s *session) deadline(d time.Duration) time.Time {
-	return time.Now().Add(min(d, s.loginTimeout()-time.Since(s.began)))
+// loginUntil is when the time to log in ends; zero if it does not, or no longer.
+func (s *session) loginUntil() time.Time {
+	if s.settings.LoginTimeout > 0 && s.state == pop3.Authorization {
+		return s.began.Add(s.settings.LoginTimeout)
+	}
+	return time.Time{}
 }
 
-// loginTimeout is how long the session may last as it stands.
-func (s *session) loginTimeout() time.Duration {
-	if s.settings.LoginTimeout > 0 && s.state == pop3.Authorization {
-		return s.settings.LoginTimeout
+// late says that it has ended.
+func (s *session) late() bool {
+	until := s.loginUntil()
+	return !until.IsZero() && !time.Now().Before(until)
+}
+
+// deadline is when something that may take so long must be done.
+func (s *session) deadline(d time.Duration) time.Time {
+	at := time.Now().Add(d)
+	if until := s.loginUntil(); !until.IsZero() && until.Before(at) {
+		return until
 	}
-	return math.MaxInt64
+	return at
 }
 
 // admit takes the connection's place among the others, or tells the client that there is none.

@@ -248,36 +248,55 @@ func TestFailedHandshake(t *testing.T) {
 		{"no certificate", &tls.Config{GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return nil, errAway }}, clientTLS()},
 		{"no configuration", &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return nil, errAway }}, clientTLS()},
 		{"panic", &tls.Config{GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { panic("ordered") }}, clientTLS()},
-		{"client certificate", &tls.Config{Certificates: serverTLS().Certificates, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: pool(timsCert()), MaxVersion: tls.VersionTLS12}, clientTLS()},
+		{"client certificate", &tls.Config{Certificates: serverTLS().Certificates, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: pool(timsCert())}, clientTLS()},
+		{"client certificate of another", &tls.Config{Certificates: serverTLS().Certificates, ClientAuth: tls.VerifyClientCertIfGiven, ClientCAs: pool(timsCert())}, strangerTLS()},
 	} {
 		for _, implicit := range []bool{false, true} {
 			t.Run(fmt.Sprint(c.name, implicit), func(t *testing.T) {
-				var ended chan pop3server.End
-				b := newBench(t, newShelf(), func(s *pop3server.Server) { s.TLS, ended = c.server, ends(s); s.Settings.MaxConnections = 1 })
-				var v *visitor
-				if implicit {
-					v = b.serveTLS(t).visit(t, remote)
-				} else {
-					v = b.visit(t, remote)
-					_ = v.line(t)
-					v.ask(t, "STLS", "+OK begin TLS")
-				}
-				if err := tls.Client(v.Conn, c.client).Handshake(); err == nil {
-					t.Error("it succeeded")
-				}
-				_ = v.Close()
-				if e := <-ended; e.Err == nil {
-					t.Error("ended without an error")
-				}
-				b.settle(t)
-				if log := b.log.String(); !strings.Contains(log, "TLS handshake failed") && !strings.Contains(log, "panic in session") {
-					t.Errorf("not logged:\n%s", log)
-				}
-				next := b.visit(t, "127.0.0.1")
-				next.login(t, "+OK 0 messages (0 octets)")
+				synctest.Test(t, func(t *testing.T) { failHandshake(t, c.server, c.client, implicit) }) // both may write to the pipe at once
 			})
 		}
 	}
+}
+
+// strangerTLS has a certificate that bears a known name and is no known authority's.
+func strangerTLS() *tls.Config {
+	config := clientTLS()
+	config.Certificates = []tls.Certificate{otherCert()}
+	return config
+}
+
+func failHandshake(t *testing.T, server, client *tls.Config, implicit bool) {
+	var ended chan pop3server.End
+	b := newBench(t, newShelf(), func(s *pop3server.Server) { s.TLS, ended = server, ends(s); s.Settings.MaxConnections = 1 })
+	at := b
+	if implicit {
+		at = b.serveTLS(t)
+	}
+	v := at.visit(t, remote)
+	if !implicit {
+		_ = v.line(t)
+		v.ask(t, "STLS", "+OK begin TLS")
+	}
+	c := tls.Client(v.Conn, client)
+	err := c.Handshake()
+	if err == nil { // TLS 1.3 tells a client later that its certificate is missed
+		_, err = c.Read(make([]byte, 1))
+	}
+	if err == nil {
+		t.Error("it succeeded")
+	}
+	_ = v.Close()
+	if e := <-ended; e.Err == nil {
+		t.Error("ended without an error")
+	}
+	if log := b.log.String(); !strings.Contains(log, "TLS handshake failed") && !strings.Contains(log, "panic in session") {
+		t.Errorf("not logged:\n%s", log)
+	}
+	next := b.visit(t, "127.0.0.1")
+	next.login(t, "+OK 0 messages (0 octets)")
+	_ = next.Close()
+	at.end()
 }
 
 // A handshake takes 30 s at most: one that never comes, one that trickles, one whose client reads nothing.
@@ -294,7 +313,7 @@ func TestHandshakeTimeout(t *testing.T) {
 		}
 	}
 	deaf := func(c net.Conn) { // sends its ClientHello, and takes no answer
-		_ = tls.Client(deafConn{c}, clientTLS()).Handshake()
+		_, _ = c.Write(clientHello())
 	}
 	for name, act := range map[string]func(net.Conn){"nothing": nothing, "trickle": trickle, "deaf": deaf} {
 		for _, implicit := range []bool{false, true} {
@@ -316,13 +335,15 @@ func TestHandshakeTimeout(t *testing.T) {
 							_ = v.line(t)
 							v.ask(t, "STLS", "+OK begin TLS")
 						}
-						go act(v.Conn)
+						acted := make(chan struct{})
+						go func() { defer close(acted); act(v.Conn) }()
 						e := <-ended
 						// A write looks after its progress now and then only.
 						if d := time.Since(start); e.Err == nil || d < c.want || d > c.want+time.Second {
 							t.Errorf("ended after %v: %v", d, e.Err)
 						}
 						_ = v.Close()
+						<-acted
 						at.end()
 					})
 				})
@@ -331,16 +352,14 @@ func TestHandshakeTimeout(t *testing.T) {
 	}
 }
 
-// deafConn never has anything to read until it is closed.
-type deafConn struct{ net.Conn }
-
-func (d deafConn) Read([]byte) (int, error) {
-	_, err := d.Conn.Write(nil) // a pipe's: returns when it is closed
-	for err == nil {
-		time.Sleep(time.Second)
-		_, err = d.Conn.Write(nil)
-	}
-	return 0, err
+// clientHello is what a client sends first.
+func clientHello() []byte {
+	here, there := net.Pipe()
+	go func() { _ = tls.Client(there, clientTLS()).Handshake() }()
+	hello := make([]byte, 16<<10)
+	n, _ := here.Read(hello)
+	_ = here.Close()
+	return hello[:n]
 }
 
 // Shutdown and Close end handshakes, and wait for none.

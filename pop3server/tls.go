@@ -99,12 +99,14 @@ func (s *session) stls(context.Context, []string) (response, error) {
 // startTLS does the handshake. All that the client sent or set before is forgotten: what is in the reader was sent
 // in plain, by whoever. RFC 2595 section 4; trap 30.
 func (s *session) startTLS() error {
-	_ = s.conn.SetReadDeadline(s.deadline(handshakeTimeout)) // of a closed one the handshake tells
+	s.conn.until = s.deadline(handshakeTimeout)
+	_ = s.conn.SetReadDeadline(s.conn.until) // of a closed one the handshake tells
 	t := tls.Server(s.conn, s.srv.tls)
 	if err := t.Handshake(); err != nil { // s.ctx closes the connection
 		s.log.Info("TLS handshake failed", "error", err)
 		return fmt.Errorf("TLS handshake: %w", err)
 	}
+	s.conn.until = s.loginUntil()
 	s.tls, s.secure, s.info.TLS = t, true, true
 	s.in, s.out = popwire.NewReader(promptReader{t, s.conn.Conn}), popwire.NewWriter(t)
 	s.user, s.utf8, s.lang = "", false, nil

@@ -99,12 +99,45 @@ func withTLS(s *pop3server.Server) { s.TLS = serverTLS() }
 // handshake puts the visitor under TLS.
 func (v *visitor) handshake(t testing.TB, config *tls.Config) *tls.Conn {
 	t.Helper()
-	c := tls.Client(v.Conn, config)
+	below := &records{Conn: v.Conn}
+	c := tls.Client(below, config)
 	if err := c.Handshake(); err != nil {
 		t.Fatalf("handshake: %v", err)
 	}
-	v.Conn, v.in = underTLS{c, v.Conn}, bufio.NewReader(c)
+	v.Conn, v.in = underTLS{c, below}, bufio.NewReader(c)
 	return c
+}
+
+// records looks at the TLS records that come, of which it remembers the last. crypto/tls reads io.EOF at the
+// end of a record, with a close_notify or without.
+type records struct {
+	net.Conn
+	header [5]byte
+	have   int // octets of header
+	left   int // octets of the record
+}
+
+func (r *records) Read(p []byte) (int, error) {
+	n, err := r.Conn.Read(p)
+	for _, o := range p[:n] {
+		if r.left > 0 {
+			r.left--
+			continue
+		}
+		r.have %= len(r.header)
+		r.header[r.have] = o
+		if r.have++; r.have == len(r.header) {
+			r.left = int(r.header[3])<<8 | int(r.header[4])
+		}
+	}
+	return n, err
+}
+
+// notified says whether the last record is an alert: under TLS 1.3, where its type is secret, by its 2 octets, a
+// type and 16 octets of tag. RFC 8446 sections 5.2 and 6.
+func (r *records) notified() bool {
+	length := int(r.header[3])<<8 | int(r.header[4])
+	return r.left == 0 && (r.header[0] == 21 || r.header[0] == 23 && length == 19)
 }
 
 func (v *visitor) stls(t testing.TB, config *tls.Config) *tls.Conn {
@@ -118,7 +151,7 @@ func (v *visitor) stls(t testing.TB, config *tls.Config) *tls.Conn {
 // underTLS closes without a close_notify, which could block on a pipe.
 type underTLS struct {
 	*tls.Conn
-	below net.Conn
+	below *records
 }
 
 func (u underTLS) Close() error { return u.below.Close() }
@@ -139,18 +172,19 @@ func (b *bench) serveTLS(t *testing.T) *bench {
 	return implicit
 }
 
-// truncated says how the visitor's TLS connection ended: io.EOF is a close_notify.
+// rest is all that still comes, and how it ends: io.EOF after a close_notify.
 func (v *visitor) rest(t testing.TB) (string, error) {
 	t.Helper()
-	var got []byte
-	buf := make([]byte, 64<<10)
-	for {
-		n, err := v.in.Read(buf)
-		got = append(got, buf[:n]...)
-		if err != nil {
-			return string(got), err
-		}
+	got, err := io.ReadAll(v.in)
+	u, ok := v.Conn.(underTLS)
+	switch {
+	case err != nil:
+	case !ok || u.below.notified():
+		err = io.EOF
+	default:
+		err = io.ErrUnexpectedEOF
 	}
+	return string(got), err
 }
 
 // closedClean says that nothing more came but a close_notify.
@@ -163,7 +197,7 @@ func (v *visitor) closedClean(t testing.TB) {
 
 // ends lets a bench tell how its sessions ended.
 func ends(s *pop3server.Server) chan pop3server.End {
-	c := make(chan pop3server.End, 100)
+	c := make(chan pop3server.End, 1000)
 	s.Hooks.Closed = func(_ pop3server.Session, e pop3server.End) { c <- e }
 	return c
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"dewey/internal/poptest"
 	"dewey/maildrop"
@@ -16,6 +17,7 @@ import (
 
 // Headers of a transcript: "sizes" makes messages of so many octets, "mail" one from a Go string;
 // "from" is the client's address, "settings" changes one of them, "fault" orders one from the store;
+// "users: roster" has the server know secrets too;
 // "removed" says which messages, by the number that they had first, must have been removed at the
 // end, and "log" what the log must have.
 func TestTranscripts(t *testing.T) {
@@ -51,6 +53,9 @@ func play(t *testing.T, tr poptest.Transcript) {
 			case "settings":
 				was := change
 				change = func(s *pop3server.Server) { was(s); set(t, &s.Settings, v) }
+			case "users":
+				was := change
+				change = func(s *pop3server.Server) { was(s); s.Users = newRoster() }
 			case "fault":
 				order(t, mail, v)
 			case "removed":
@@ -94,6 +99,14 @@ func set(t *testing.T, s *pop3server.Settings, v string) {
 		s.Hostname = value
 	case "maxperuser":
 		s.MaxPerUser = n
+	case "maxattempts":
+		s.MaxAttempts = n
+	case "logintimeout":
+		s.LoginTimeout, _ = time.ParseDuration(value)
+	case "nouserpass":
+		s.NoUserPass = value == "true"
+	case "mechanisms":
+		s.Mechanisms = strings.FieldsFunc(value, func(r rune) bool { return r == ',' })
 	default:
 		t.Fatalf("unknown setting %q", v)
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -185,13 +184,19 @@ func (f *File) CheckPassword(ctx context.Context, a auth.Attempt) (auth.Identity
 func (f *File) Plain() int { return f.state.Load().table.plain }
 
 // stranger returns the hash that an unknown name runs: over all names, the same mix of costs as that
-// of the known ones.
+// of the known ones, and hardly another for one name when users come and go (see race).
 func (f *File) stranger(t *table, name string) scheme.Hash {
-	n := binary.BigEndian.Uint64(f.digest("stranger", lower(name)))
-	if len(t.hashed) == 0 {
+	name = lower(name)
+	best, most := (*borrowed)(nil), 0.0
+	for cost, b := range t.costs {
+		if score := f.race(b.users, "stranger", cost.String(), name); score > most {
+			best, most = b, score
+		}
+	}
+	if best == nil {
 		return f.decoy
 	}
-	h, err := f.set.Parse(t.at(t.hashed[n%uint64(len(t.hashed))]).secret)
+	h, err := f.set.Parse(t.at(best.offset).secret)
 	if err != nil {
 		return f.decoy
 	}

@@ -21,12 +21,12 @@ const (
 // somebody logs in: a million users cost little more than their file.
 type table struct {
 	text   string
-	index  map[string]uint32 // by name: where the user's line begins in text
-	set    scheme.Set        // what schemes the lines may have
-	hashed []uint32          // the lines with a hash to run; unknown names borrow one of them
-	plain  int               // how many of them have a password that can be read
-	faulty map[string]bool   // names that stand on lines with errors
-	served served            // how many of the users the mechanisms serve
+	index  map[string]uint32         // by name: where the user's line begins in text
+	set    scheme.Set                // what schemes the lines may have
+	costs  map[scheme.Cost]*borrowed // unknown names borrow a hash to run
+	plain  int                       // how many of them have a password that can be read
+	faulty map[string]bool           // names that stand on lines with errors
+	served served                    // how many of the users the mechanisms serve
 }
 
 // An entry is what one line says.
@@ -88,7 +88,7 @@ func (t *table) add(line string, offset int) error {
 	}
 	t.index[e.name] = uint32(offset)
 	if !h.Locked() {
-		t.hashed = append(t.hashed, uint32(offset))
+		t.lend(h, uint32(offset))
 		if h.Plain() {
 			t.plain++
 		}
@@ -97,6 +97,28 @@ func (t *table) add(line string, offset int) error {
 		}
 	}
 	return nil
+}
+
+// maxCosts bounds how many costs of hashes a table keeps: most files have few.
+const maxCosts = 64
+
+// A borrowed hash is one line's of those that cost the same.
+type borrowed struct {
+	offset uint32 // of the line
+	users  int
+}
+
+func (t *table) lend(h scheme.Hash, offset uint32) {
+	if b, found := t.costs[h.Cost()]; found {
+		b.users++
+		return
+	}
+	if t.costs == nil {
+		t.costs = make(map[scheme.Cost]*borrowed)
+	}
+	if len(t.costs) < maxCosts {
+		t.costs[h.Cost()] = &borrowed{offset, 1}
+	}
 }
 
 // fault notes whose line has an error, if that can be told.

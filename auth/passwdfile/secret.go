@@ -15,7 +15,7 @@ import (
 	"dewey/auth/passwdfile/scheme"
 )
 
-// mechanisms lists what there are secrets for.
+// mechanisms lists what there are secrets for, in the order of scheme's ServesAll.
 var mechanisms = [...]string{auth.APOP, auth.CRAMMD5, auth.SCRAMSHA1, auth.SCRAMSHA256}
 
 // indexOf returns the place of one among mechanisms, or -1.
@@ -42,8 +42,9 @@ type served struct {
 
 func (s *served) add(h scheme.Hash) {
 	s.users++
+	all := h.ServesAll()
 	for i, m := range mechanisms {
-		if !h.Serves(m) {
+		if !all[i] {
 			continue
 		}
 		s.of[i]++
@@ -165,19 +166,24 @@ func (f *File) keys(ctx context.Context, h scheme.Hash, mechanism, name string, 
 	return keys, err
 }
 
-// shape picks what an unknown name looks like, by the rule of the highest random weight: a change of the
-// file changes it for no more names than it must. The score is that of an exponential race, which each
-// shape wins as often as it has users.
+// shape picks what an unknown name looks like.
 func (f *File) shape(t *table, mechanism int, name string) shape {
 	best, most := defaultShape, 0.0
 	for s, users := range t.served.shapes[mechanism] {
 		label := fmt.Sprint(s.salt, s.iterations, s.derived)
-		u := (float64(binary.BigEndian.Uint64(f.digest("shape", label, mechanisms[mechanism], name))) + 1) / (1 << 64)
-		if score := float64(users) / -math.Log(min(u, 1-0x1p-53)); score > most {
+		if score := f.race(users, "shape", label, mechanisms[mechanism], name); score > most {
 			best, most = s, score
 		}
 	}
 	return best
+}
+
+// race scores one of several things to pick for a name, by the rule of the highest random weight: a change of
+// the file changes what is picked for no more names than it must. The score is that of an exponential race, which
+// each wins as often as it has users.
+func (f *File) race(users int, parts ...string) float64 {
+	u := (float64(binary.BigEndian.Uint64(f.digest(parts...))) + 1) / (1 << 64)
+	return float64(users) / -math.Log(min(u, 1-0x1p-53))
 }
 
 // digest returns 64 octets that nobody can know without the key. The parts have their lengths before

@@ -152,12 +152,20 @@ func TestTrap42MadeUpSecretsAreStable(t *testing.T) {
 	if moved > n*6/100 { // one of 42 has a new shape, which has to take its share
 		t.Errorf("two lines more changed %d of %d names", moved, n)
 	}
-	for i := range 20 {
-		if now, _ := secret(t, f, "plain30", auth.SCRAMSHA256); now.SCRAM.Iterations == 4096 {
-			if then, real := secret(t, more, "plain30", auth.SCRAMSHA256); !real || !bytes.Equal(then.SCRAM.Salt, now.SCRAM.Salt) {
-				t.Errorf("%d: another salt since the user is there", i)
-			}
+	newcomers := strings.Fields("name1 name2 name3 name4 name5 name6 name7 name8 name9")
+	added := openWith(t, text+strings.Join(newcomers, ":{PLAIN}y\n")+":{PLAIN}y\n", Options{Key: key})
+	same := 0
+	for _, name := range newcomers {
+		before, _ := secret(t, f, name, auth.SCRAMSHA256)
+		after, real := secret(t, added, name, auth.SCRAMSHA256)
+		if real && bytes.Equal(after.SCRAM.Salt, before.SCRAM.Salt) {
+			same++
+		} else if !real || before.SCRAM.Iterations == after.SCRAM.Iterations {
+			t.Errorf("%s: another salt now that the user is there", name)
 		}
+	}
+	if same < 4 {
+		t.Errorf("%d salts of 9 stayed", same)
 	}
 	if _, err := Open(users(t, text), Options{Key: key[:31]}); err == nil || !strings.Contains(err.Error(), "32 would be right") {
 		t.Error(err)
@@ -219,6 +227,27 @@ func TestTrap42SecretsCostTheSame(t *testing.T) {
 	}
 	if runs != 0 {
 		t.Errorf("%d runs for nothing", runs)
+	}
+}
+
+// Users who come hardly change which hash an unknown name runs: who measures it before and after would know that
+// there is no such user, since those that there are keep theirs.
+func TestTrap42StrangersKeepTheirHash(t *testing.T) {
+	text := ""
+	for i := range 20 {
+		text += fmt.Sprintf("argon%d:%s\nscram%d:%s\ncrypt%d:%s\n", i, field(t, "ARGON2ID", "x"), i, field(t, "SCRAM-SHA-256", "x"), i, bcrypt5)
+	}
+	before := openWith(t, text, Options{Key: key})
+	after := openWith(t, "another:"+bcrypt5+"\n"+text+"one more:"+bcrypt5+"\n", Options{Key: key})
+	changed := 0
+	for i := range 500 {
+		name := "stranger" + itoa(i)
+		if before.stranger(before.state.Load().table, name).Cost() != after.stranger(after.state.Load().table, name).Cost() {
+			changed++
+		}
+	}
+	if changed > 25 {
+		t.Errorf("%d of 500 names run another hash", changed)
 	}
 }
 
@@ -347,5 +376,18 @@ func TestRemember(t *testing.T) {
 	expect(t, off, "crypt", "a secret", "crypt ")
 	if runs != 2 {
 		t.Errorf("%d hashes", runs)
+	}
+}
+
+func BenchmarkSecret(b *testing.B) {
+	f := openWith(b, "plain:{PLAIN}tanstaaf\nother:{PLAIN}x\n", Options{})
+	for _, mechanism := range mechanisms {
+		for _, user := range []string{"plain", "nobody"} {
+			b.Run(mechanism+"/"+user, func(b *testing.B) {
+				for b.Loop() {
+					_, _ = f.Secret(b.Context(), user, mechanism, home)
+				}
+			})
+		}
 	}
 }

@@ -6,18 +6,29 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+
+	"dewey/auth"
 )
 
 // workers bound the hashes that run at once, and their memory. Who waits is served in turns between
 // networks (auth.Network), so that one that has many waiting does not keep another out: that waits for
-// as many hashes as there are networks before it, however many each has.
+// as many hashes as there are networks before it, however many each has. Each auth.Standing has a queue of its
+// own: a flood from many addresses keeps out neither who is known where he comes from, nor, once they have
+// failed, who comes from elsewhere.
 type workers struct {
 	total int64 // permits
 
-	mu    sync.Mutex
-	free  int64
-	lines []*line // the next one first; none is empty
+	mu     sync.Mutex
+	free   int64
+	queues [3]queue // by standing, the best one first
+	passed [3]int   // how many were served before each since its own turn
 }
+
+// share is how many of better standing are served before one of a worse.
+const share = 8
+
+// A queue is of lines, the next one first; none is empty.
+type queue []*line
 
 // A line is who waits from one network, first come first.
 type line struct {
@@ -45,18 +56,19 @@ func (w *workers) acquire(ctx context.Context, net netip.Prefix, permits int64) 
 		return err
 	}
 	w.mu.Lock()
-	if len(w.lines) == 0 && w.free >= permits {
+	if w.idle() && w.free >= permits {
 		w.free -= permits
 		w.mu.Unlock()
 		return nil
 	}
 	j := &job{permits: permits, ready: make(chan struct{})}
-	i := slices.IndexFunc(w.lines, func(l *line) bool { return l.net == net })
+	q := &w.queues[auth.StandingOf(ctx)-auth.Proven]
+	i := slices.IndexFunc(*q, func(l *line) bool { return l.net == net })
 	if i < 0 {
-		i = len(w.lines)
-		w.lines = append(w.lines, &line{net: net})
+		i = len(*q)
+		*q = append(*q, &line{net: net})
 	}
-	w.lines[i].jobs = append(w.lines[i].jobs, j)
+	(*q)[i].jobs = append((*q)[i].jobs, j)
 	w.mu.Unlock()
 
 	select {
@@ -69,10 +81,10 @@ func (w *workers) acquire(ctx context.Context, net netip.Prefix, permits int64) 
 	if j.granted {
 		w.free += permits
 	} else {
-		for _, l := range w.lines {
+		for _, l := range *q {
 			l.jobs = slices.DeleteFunc(l.jobs, func(o *job) bool { return o == j })
 		}
-		w.lines = slices.DeleteFunc(w.lines, func(l *line) bool { return len(l.jobs) == 0 })
+		*q = slices.DeleteFunc(*q, func(l *line) bool { return len(l.jobs) == 0 })
 	}
 	w.grant()
 	return ctx.Err()
@@ -85,18 +97,37 @@ func (w *workers) release(permits int64) {
 	w.grant()
 }
 
+// idle says that nobody waits.
+func (w *workers) idle() bool { return w.next() < 0 }
+
+// next returns which queue has the turn: the best one, or a worse one that was passed over often enough; -1
+// if nobody waits.
+func (w *workers) next() int {
+	best := slices.IndexFunc(w.queues[:], func(q queue) bool { return len(q) > 0 })
+	for i := best + 1; best >= 0 && i < len(w.queues); i++ {
+		if len(w.queues[i]) > 0 && w.passed[i] >= share {
+			return i
+		}
+	}
+	return best
+}
+
 // grant serves those whose turn it is. One who needs more than is free holds up all: else he would never
 // get it.
 func (w *workers) grant() {
-	for len(w.lines) > 0 && w.lines[0].jobs[0].permits <= w.free {
-		l := w.lines[0]
+	for i := w.next(); i >= 0 && w.queues[i][0].jobs[0].permits <= w.free; i = w.next() {
+		w.passed[i] = 0
+		for worse := i + 1; worse < len(w.queues); worse++ {
+			w.passed[worse]++
+		}
+		l := w.queues[i][0]
 		j := l.jobs[0]
 		w.free -= j.permits
 		j.granted = true
 		close(j.ready)
-		w.lines = slices.Delete(w.lines, 0, 1)
+		w.queues[i] = slices.Delete(w.queues[i], 0, 1)
 		if l.jobs = slices.Delete(l.jobs, 0, 1); len(l.jobs) > 0 {
-			w.lines = append(w.lines, l)
+			w.queues[i] = append(w.queues[i], l)
 		}
 	}
 }

@@ -29,6 +29,7 @@ import (
 	"dewey/internal/confine"
 	"dewey/internal/proxyheader"
 	"dewey/lmtp"
+	"dewey/maildrop"
 	"dewey/pop3server"
 	"dewey/recipients"
 	"dewey/store/maildir"
@@ -68,11 +69,15 @@ func (d *daemon) run() error {
 	if err := d.bind(); err != nil {
 		return err
 	}
-	if err := d.certify(); err != nil {
-		return err
+	// Keys may be root's to read. What dewey makes itself is made by whom it becomes, in his folder.
+	steps := []func() error{d.drop, d.certify, d.cage}
+	if len(d.config.TLS.Certificate) > 0 || d.config.TLS.ClientCA != "" {
+		steps = []func() error{d.certify, d.drop, d.cage}
 	}
-	if err := d.drop(); err != nil {
-		return err
+	for _, step := range steps {
+		if err := step(); err != nil {
+			return err
+		}
 	}
 	d.failed = make(chan error, 1)
 	ctx, stop := context.WithCancel(context.Background())
@@ -112,7 +117,7 @@ func (d *daemon) prepare() error {
 	if d.recipients, err = openRecipients(c, d.users, d.log); err != nil {
 		return err
 	}
-	mail := maildir.New(maildir.Options{Path: c.MaildirPath, Logger: d.log})
+	mail := maildir.New(maildir.Options{Path: maildirOf(c), Logger: d.log})
 	d.lmtp = &lmtp.Server{Recipients: resolve(d.recipients), Mail: mail, Logger: d.log}
 	if err := d.lmtp.Reconfigure(mailSettings(c)); err != nil { // checks them
 		return fmt.Errorf("settings: %w", err)
@@ -151,6 +156,17 @@ func (d *daemon) certify() error {
 		return fmt.Errorf("settings: %w", err)
 	}
 	return nil
+}
+
+// maildirOf says where a user's Maildir is. That there is no such place for him needs a person.
+func maildirOf(c *config.Config) func(maildrop.Owner) (string, error) {
+	return func(o maildrop.Owner) (string, error) {
+		p, err := c.MaildirPath(o)
+		if err != nil {
+			err = fmt.Errorf("%w: %w", maildrop.ErrDamaged, err)
+		}
+		return p, err
+	}
 }
 
 // makeData makes the data folder if there is none, and proves that it can be written.

@@ -245,7 +245,7 @@ func (a *app) ownServer(c *config.Config) (*lmtp.Server, error) {
 	}
 	server := &lmtp.Server{
 		Recipients: resolve(resolver),
-		Mail:       maildir.New(maildir.Options{Path: c.MaildirPath, Logger: log}),
+		Mail:       maildir.New(maildir.Options{Path: maildirOf(c), Logger: log}),
 		Settings:   mailSettings(c),
 		Logger:     log,
 	}

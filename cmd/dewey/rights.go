@@ -75,31 +75,31 @@ func loginKey(folder string) ([]byte, error) {
 	return key, nil
 }
 
-// drop gives up the rights that are no longer needed, now that ports are bound and keys are read.
+// drop gives up the rights that are no longer needed, now that ports are bound.
 func (d *daemon) drop() error {
-	if d.confine == nil {
+	switch {
+	case d.confine == nil:
 		return nil
+	case d.config.Process.User != "":
+		return d.become(d.config)
+	case os.Geteuid() == 0:
+		d.log.Warn("running as root; process.user would name whom to become once the ports are bound")
 	}
-	c := d.config
-	if c.Process.User != "" {
-		if err := d.become(c); err != nil {
-			return err
-		}
-	} else {
-		if os.Geteuid() == 0 {
-			d.log.Warn("running as root; process.user would name whom to become once the ports are bound")
-		}
-		if err := confine.Seal(); err != nil {
-			d.log.Log(context.Background(), unconfined(err), "rights could not be given up", "error", err)
-		}
+	d.seal()
+	return nil
+}
+
+func (d *daemon) seal() {
+	if err := confine.Seal(); err != nil {
+		d.log.Log(context.Background(), unconfined(err), "rights could not be given up", "error", err)
 	}
-	return d.cage(c)
 }
 
 // become makes the process that of process.user, who owns what is kept in the data folder.
 func (d *daemon) become(c *config.Config) error {
 	if os.Geteuid() != 0 {
 		d.log.Warn("process.user is without effect: dewey was not started as root")
+		d.seal()
 		return nil
 	}
 	who, err := confine.LookUp(c.Process.User, c.Process.Group)
@@ -152,8 +152,9 @@ func ignoreMissing(err error) error {
 }
 
 // cage keeps the process in the folders that the configuration names.
-func (d *daemon) cage(c *config.Config) error {
-	if c.Process.Landlock == config.LandlockOff {
+func (d *daemon) cage() error {
+	c := d.config
+	if d.confine == nil || c.Process.Landlock == config.LandlockOff {
 		return nil
 	}
 	must := c.Process.Landlock == config.LandlockRequired

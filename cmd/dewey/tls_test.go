@@ -238,9 +238,13 @@ func TestNoSecretInTheLog(t *testing.T) {
 			},
 			func(*client, string) []string { return []string{"AUTH PLAIN " + b64("\x00mrose\x00"+password)} },
 			func(*client, string) []string { return []string{"AUTH LOGIN", b64("mrose"), b64(password)} },
-			func(*client, string) []string { return []string{"AUTH PLAIN", b64("\x00mrose\x00" + password + "\x00")} }, // malformed
+			func(*client, string) []string {
+				return []string{"AUTH PLAIN", b64("\x00mrose\x00" + password + "\x00")}
+			}, // malformed
 			func(*client, string) []string { return []string{"AUTH PLAIN " + b64("\x00mrose\x00"+password) + "!"} },
-			func(*client, string) []string { return []string{"PASS " + password, "USER mrose " + password, password} },
+			func(*client, string) []string {
+				return []string{"PASS " + password, "USER mrose " + password, password}
+			},
 			func(*client, string) []string { return []string{"AUTH SCRAM-SHA-256 " + b64("n,,n=mrose,r="+password)} },
 		} {
 			conn, err := net.DialTimeout("tcp", address, patience)

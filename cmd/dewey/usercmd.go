@@ -41,6 +41,7 @@ func (f *passwordFlags) register(cmd *cobra.Command) {
 	strong, weak := passwdfile.Schemes()
 	cmd.Flags().StringVar(&f.scheme, "scheme", strings.ToLower(passwdfile.DefaultScheme),
 		"how the password is kept: "+strings.ToLower(strings.Join(strong, ", "))+
+			"; apop is another word for plain"+
 			";\nif users.weak_schemes = true, also: "+strings.ToLower(strings.Join(weak, ", ")))
 	cmd.Flags().BoolVar(&f.weak, "weak", false, "take a password that is easy to guess")
 }

@@ -123,10 +123,5 @@ func (r *Reader) Buffered() bool {
 	return r.err != nil || bytes.IndexByte(r.buf[r.start:r.end], '\n') >= 0
 }
 
-// Next says whether these octets come next, as far as they are here.
-func (r *Reader) Next(octets string) bool {
-	return bytes.HasPrefix(r.buf[r.start:r.end], []byte(octets))
-}
-
 // More says whether the client has sent more than the lines that were read, as far as can be told.
 func (r *Reader) More() bool { return r.start < r.end || r.end == len(r.buf) }

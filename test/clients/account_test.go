@@ -24,6 +24,11 @@ type account struct {
 	port, password string
 	home           string // a folder of the client's own: configuration, and what it remembers
 	keep           bool   // leave mail on the server
+	way            way    // the zero value: as the client does by itself, starting without TLS
+
+	ca        string // the file with whom the client believes
+	cert, key string // the files of a certificate of the client's own, if it has one
+	input     string // what is typed
 }
 
 func newAccount(t *testing.T, s *server, password string) *account {
@@ -34,10 +39,13 @@ func newAccount(t *testing.T, s *server, password string) *account {
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(home) })
 	a := &account{password: password, home: home}
-	if s != nil {
-		a.port = s.port()
-	}
 	a.give(t, a.home)
+	if s != nil {
+		a.port = s.port("")
+		if s.ca != "" { // the control has no TLS
+			a.certify(t, s.ca)
+		}
+	}
 	return a
 }
 
@@ -150,6 +158,7 @@ func (a *account) command(t *testing.T, env []string, name string, args ...strin
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
 	}
 	var stdout, stderr bytes.Buffer
+	cmd.Stdin = strings.NewReader(a.input)
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	err := cmd.Run()
 	o := outcome{cmd.String(), cmd.ProcessState.ExitCode(), stdout.String(), stderr.String()}

@@ -128,6 +128,16 @@ func makeMaildir(t *testing.T, maildir string) {
 	}
 }
 
+// empty takes all messages away.
+func (s *server) empty(t *testing.T) {
+	t.Helper()
+	for _, dir := range []string{"new", "cur"} {
+		if err := os.RemoveAll(filepath.Join(s.maildir, dir)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // remaining counts the messages in the Maildir.
 func (s *server) remaining(t *testing.T) int {
 	t.Helper()

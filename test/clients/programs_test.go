@@ -2,13 +2,8 @@ package clients
 
 import (
 	"bytes"
-	"errors"
-	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"regexp"
-	"strings"
+	"slices"
 	"testing"
 )
 
@@ -108,14 +103,14 @@ func withoutHeader(line string) func([]byte) []byte {
 }
 
 // fetchmailReceived is the trace header that fetchmail puts before each message.
-var fetchmailReceived = regexp.MustCompile(`\AReceived: from 127\.0\.0\.1.*\r?\n(?:\t.*\r?\n)+`)
+var fetchmailReceived = regexp.MustCompile(`\AReceived: from localhost.*\r?\n(?:\t.*\r?\n)+`)
 
 var programs = []program{
 	{
 		name: "curl", pkg: "curl", version: []string{"curl", "--version"},
 		run:      runCurl,
-		rejected: ending{67, says(`denied`)},
-		busy:     ending{67, says(`denied`)},
+		rejected: ending{67, says(`denied|Authentication failed`)},
+		busy:     ending{67, says(`denied|Authentication failed`)},
 		changes:  []change{emptyLine},
 	},
 	{
@@ -149,7 +144,7 @@ var programs = []program{
 	{
 		name: "mpop", pkg: "mpop", version: []string{"mpop", "--version"},
 		run: runMpop, changes: []change{unixLineEnds},
-		rejected: ending{77, says(`\[AUTH\]`)},
+		rejected: ending{77, says(`\[AUTH\]|authentication failed`)},
 		busy:     ending{77, says(`\[IN-USE\]`)},
 	},
 	{
@@ -195,183 +190,24 @@ var programs = []program{
 	},
 }
 
-// script runs one of the scripts in testdata, which take the account as arguments.
-func script(interpreter, name string) func(*testing.T, *account) outcome {
-	return func(t *testing.T, a *account) outcome {
-		t.Helper()
-		return a.command(t, nil, interpreter, a.script(t, name), a.port, user, a.password, a.home, a.mode())
-	}
+// folderReaders open the maildrop as a folder: what is there is there, there is no fetching of what is
+// new. So they only log in, read everything and delete it.
+var folderReaders = []program{
+	{
+		name: "mutt", pkg: "mutt", version: []string{"mutt", "-v"},
+		run: runMutt("mutt"), changes: []change{unixLineEnds, cutAtNUL, endHeader("\n")},
+		damages:  []string{"starts with a dot line"}, // an empty line comes before it
+		rejected: ending{0, says(`authentication failed|Login failed`)},
+	},
+	{
+		name: "neomutt", pkg: "neomutt", version: []string{"neomutt", "-v"},
+		run: runMutt("neomutt"), changes: []change{unixLineEnds, cutAtNUL, endHeader("\n")},
+		damages:  []string{"starts with a dot line"}, // an empty line comes before it
+		rejected: ending{0, says(`authentication failed|Login failed`)},
+	},
 }
 
-// runCurl does what a person with a shell script does: UIDL, then all new messages over one
-// connection, then one DELE for each.
-func runCurl(t *testing.T, a *account) outcome {
-	t.Helper()
-	base := fmt.Sprintf("pop3://127.0.0.1:%s/", a.port)
-	login := user + ":" + a.password
-	list := a.command(t, nil, "curl", "-sS", "--max-time", "60", "-u", login, "-X", "UIDL", base)
-	if list.exit != 0 {
-		return list
-	}
-	seen := a.remembered(t)
-	var config strings.Builder
-	var numbers []string
-	for line := range strings.Lines(list.stdout) {
-		fields := strings.Fields(line)
-		if len(fields) == 0 {
-			continue // curl prints an empty list as an empty line
-		}
-		if len(fields) != 2 {
-			t.Fatalf("UIDL line %q", line)
-		}
-		if seen[fields[1]] {
-			continue
-		}
-		numbers = append(numbers, fields[0])
-		a.remember(t, fields[1])
-		fmt.Fprintf(&config, "url=%s%s\noutput=%s/%06s\n", base, fields[0], a.out(), fields[0])
-	}
-	if len(numbers) == 0 {
-		return list
-	}
-	fmt.Fprintf(&config, "user=%q\n", login)
-	if !a.keep {
-		for _, number := range numbers {
-			fmt.Fprintf(&config, "next\nuser=%q\nhead\nrequest=DELE\nurl=%s%s\n", login, base, number)
-		}
-	}
-	return a.command(t, nil, "curl", "-sS", "-K", a.write(t, "curlrc", config.String()))
-}
-
-func runFetchmail(t *testing.T, a *account) outcome {
-	t.Helper()
-	keep := "nokeep fetchall"
-	if a.keep {
-		keep = "keep"
-	}
-	rc := a.write(t, "fetchmailrc", fmt.Sprintf(`set no bouncemail
-set no spambounce
-set pidfile %[1]q
-set idfile %[2]q
-poll 127.0.0.1 service %[3]s protocol pop3 uidl auth password timeout 60 bad-header accept:
-  user %[4]q password %[5]q is "nobody" here
-  %[6]s sslproto "" no rewrite no stripcr pass8bits
-  mda "/bin/sh -c 'cat > %[7]s/$$'"
-`, filepath.Join(a.home, "pid"), filepath.Join(a.home, "ids"), a.port, user, a.password, keep, a.out()))
-	return a.command(t, nil, "fetchmail", "-f", rc, "--nosyslog", "--nodetach", "-v")
-}
-
-func runGetmail(t *testing.T, a *account) outcome {
-	t.Helper()
-	a.makeMaildir(t)
-	a.write(t, "getmailrc", fmt.Sprintf(`[retriever]
-type = SimplePOP3Retriever
-server = 127.0.0.1
-port = %s
-username = %s
-password = %s
-timeout = 60
-[destination]
-type = Maildir
-path = %s/
-[options]
-read_all = false
-delete = %t
-received = false
-delivered_to = false
-`, a.port, user, a.password, a.out(), !a.keep))
-	return a.command(t, nil, "/usr/bin/python3", a.script(t, "getmail.py"), "--getmaildir", a.home, "--rcfile", "getmailrc")
-}
-
-func runMpop(t *testing.T, a *account) outcome {
-	t.Helper()
-	a.makeMaildir(t)
-	keep := "off"
-	if a.keep {
-		keep = "on"
-	}
-	rc := a.write(t, "mpoprc", fmt.Sprintf(`account default
-host 127.0.0.1
-port %s
-tls off
-auth user
-user %s
-password %q
-timeout 60
-keep %s
-uidls_file %s
-received_header off
-delivery maildir %s
-`, a.port, user, a.password, keep, filepath.Join(a.home, "uidls"), a.out()))
-	return a.command(t, nil, "mpop", "-C", rc)
-}
-
-func runFdm(t *testing.T, a *account) outcome {
-	t.Helper()
-	keep := ""
-	if a.keep {
-		keep = fmt.Sprintf("new-only cache %q keep", filepath.Join(a.home, "cache"))
-	}
-	rc := a.write(t, "fdm.conf", fmt.Sprintf(`set no-received
-set lock-file %q
-set timeout 60
-account "a" pop3 server "127.0.0.1" port %s user %q pass %q %s
-action "store" maildir %q
-match all action "store"
-`, filepath.Join(a.home, "lock"), a.port, user, a.password, keep, a.out()))
-	return a.command(t, nil, "fdm", "-f", rc, "fetch")
-}
-
-// runMovemail moves mail to an mbox, the only form in which movemail finds the unique-ids again that it
-// has seen, and then takes the mbox apart.
-func runMovemail(t *testing.T, a *account) outcome {
-	t.Helper()
-	mbox := filepath.Join(a.home, "mbox")
-	before := len(splitMbox(t, mbox))
-	url := fmt.Sprintf("pop://%s:%s@127.0.0.1:%s", user, strings.ReplaceAll(a.password, " ", "%20"), a.port)
-	args := []string{"--no-config", url, mbox}
-	if a.keep {
-		args = append(args, "--preserve", "--uidl")
-	}
-	o := a.command(t, nil, "movemail", args...)
-	for i, message := range splitMbox(t, mbox)[before:] {
-		writeFile(t, filepath.Join(a.out(), fmt.Sprintf("%06d", i)), string(message))
-	}
-	return o
-}
-
-var (
-	mboxFrom   = regexp.MustCompile(`(?m)^From \S+@\S+ .*\n`)
-	mboxQuote  = regexp.MustCompile(`(?m)^>(>*From )`)
-	mboxHeader = regexp.MustCompile(`(?m)^X-(UIDL|UID|IMAPbase):.*\n`)
-)
-
-// splitMbox returns the messages of an mbox: without the line before and the empty line after each,
-// without the quoting of "From " lines, and without the header lines that hold movemail's notes.
-func splitMbox(t *testing.T, path string) [][]byte {
-	t.Helper()
-	content, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) || len(content) == 0 {
-		return nil
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	pieces := mboxFrom.Split(string(content), -1)[1:]
-	messages := make([][]byte, len(pieces))
-	for i, piece := range pieces {
-		piece = strings.TrimSuffix(piece, "\n")
-		piece = mboxHeader.ReplaceAllString(piece, "")
-		messages[i] = []byte(mboxQuote.ReplaceAllString(piece, "$1"))
-	}
-	return messages
-}
-
-func runEmacs(t *testing.T, a *account) outcome {
-	t.Helper()
-	env := []string{
-		"POP_PORT=" + a.port, "POP_USER=" + user, "POP_PASSWORD=" + a.password,
-		"POP_HOME=" + a.home, "POP_MODE=" + a.mode(),
-	}
-	return a.command(t, env, "emacs", "--batch", "-Q", "-l", a.script(t, "fetch.el"))
+func programNamed(name string) *program {
+	all := slices.Concat(programs, folderReaders)
+	return &all[slices.IndexFunc(all, func(p program) bool { return p.name == name })]
 }

@@ -2,7 +2,6 @@ package clients
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -22,9 +21,11 @@ import (
 // A server is a POP3 server that runs as a process of its own, with one user.
 type server struct {
 	address string // 127.0.0.1:port
+	secure  string // the same, of POP3 inside TLS
+	ca      string // who signed its certificate, in PEM
 	maildir string // of the user
 	owner   int    // whose the Maildir is, if not the test's
-	log     *lockedBuffer
+	log     logFile
 }
 
 const (
@@ -35,8 +36,29 @@ const (
 // A peer starts a server of one kind in a folder of its own. It stops with the test.
 type peer func(t *testing.T) *server
 
-// startDewey builds dewey, the first time, and starts it.
+// startDewey builds dewey, the first time, and starts it as it is without any configuration but for
+// the ports and the certificate.
 func startDewey(t *testing.T) *server {
+	t.Helper()
+	return deweyWith(t, "argon2id", servedBy(t, nil)...)
+}
+
+// servedBy makes the settings for a certificate that the tests' own authority signed, or the other.
+func servedBy(t *testing.T, a *authority) []string {
+	t.Helper()
+	if a == nil {
+		a, _ = authorities()
+	}
+	dir := t.TempDir()
+	c := a.forServer()
+	writeFile(t, filepath.Join(dir, "cert.pem"), c.chain)
+	writeFile(t, filepath.Join(dir, "key.pem"), c.key)
+	return []string{"tls.certificate=" + filepath.Join(dir, "cert.pem"), "tls.key=" + filepath.Join(dir, "key.pem")}
+}
+
+// deweyWith builds dewey, the first time, and starts it. The user's password is kept by the scheme.
+// Without a certificate among the settings dewey makes one itself.
+func deweyWith(t *testing.T, scheme string, settings ...string) *server {
 	t.Helper()
 	dewey, err := buildDewey()
 	if err != nil {
@@ -45,28 +67,42 @@ func startDewey(t *testing.T) *server {
 	data := t.TempDir()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	add := exec.CommandContext(ctx, dewey, "user", "add", user, "--weak", "--set", "data="+data)
+	add := exec.CommandContext(ctx, dewey, "user", "add", user, "--weak", "--scheme", scheme, "--set", "data="+data)
 	add.Dir = data
 	add.Stdin = strings.NewReader(password + "\n")
 	if out, err := add.CombinedOutput(); err != nil {
 		t.Fatalf("dewey user add: %v\n%s", err, out)
 	}
 
-	s := &server{maildir: filepath.Join(data, "mail", user)}
-	serve := exec.Command(dewey, "serve", "--set", "data="+data,
-		"--set", "pop3.listen=127.0.0.1:0", "--set", "pop3s.listen=", "--set", "lmtp.listen=")
+	own, _ := authorities()
+	s := &server{maildir: filepath.Join(data, "mail", user), ca: own.pem}
+	args := []string{"serve"}
+	for _, set := range append([]string{
+		"data=" + data, "pop3.listen=127.0.0.1:0", "pop3s.listen=127.0.0.1:0", "lmtp.listen=",
+	}, settings...) {
+		args = append(args, "--set", set)
+	}
+	serve := exec.Command(dewey, args...)
 	serve.Dir = data
 	s.run(t, serve)
-	listening := regexp.MustCompile(`msg=listening .*\baddress=(127\.0\.0\.1:\d+)`)
 	s.await(t, func() bool {
-		found := listening.FindStringSubmatch(s.log.String())
-		if found == nil {
-			return false
-		}
-		s.address = found[1]
-		return true
+		s.address, s.secure = s.listens("pop3"), s.listens("pop3s")
+		return s.address != "" && s.secure != ""
 	})
+	if made, err := os.ReadFile(filepath.Join(data, "tls", "cert.pem")); err == nil {
+		s.ca = string(made)
+	}
 	return s
+}
+
+// listens finds in dewey's log where it listens.
+func (s *server) listens(protocol string) string {
+	found := regexp.MustCompile(`msg=listening key=` + protocol + `\.listen address=(127\.0\.0\.1:\d+)`).
+		FindStringSubmatch(s.log.String())
+	if found == nil {
+		return ""
+	}
+	return found[1]
 }
 
 // startDovecot starts Debian's Dovecot, the control.
@@ -157,8 +193,13 @@ service anvil {
 // run starts the server's process and sees to it that it ends with the test.
 func (s *server) run(t *testing.T, cmd *exec.Cmd) {
 	t.Helper()
-	s.log = &lockedBuffer{}
-	cmd.Stdout, cmd.Stderr = s.log, s.log
+	log, err := os.Create(filepath.Join(t.TempDir(), "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	s.log = logFile(log.Name())
+	cmd.Stdout, cmd.Stderr = log, log
 	cmd.WaitDelay = 5 * time.Second
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -195,8 +236,13 @@ func (s *server) await(t *testing.T, ready func() bool) {
 	}
 }
 
-func (s *server) port() string {
-	_, port, _ := net.SplitHostPort(s.address)
+// port is where the server listens, for POP3 inside TLS or in plain.
+func (s *server) port(tls transport) string {
+	address := s.address
+	if tls == implicit {
+		address = s.secure
+	}
+	_, port, _ := net.SplitHostPort(address)
 	return port
 }
 
@@ -233,6 +279,7 @@ var buildDewey = sync.OnceValues(func() (string, error) {
 	defer cancel()
 	path := filepath.Join(buildDir, "dewey")
 	build := exec.CommandContext(ctx, "go", "build", "-o", path, "dewey/cmd/dewey")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0") // as it is shipped: only so can it give up its rights
 	if out, err := build.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("go build dewey/cmd/dewey: %w\n%s", err, out)
 	}
@@ -254,20 +301,14 @@ func tail(text string, lines int) string {
 	return strings.Join(all[max(0, len(all)-lines):], "")
 }
 
-// lockedBuffer takes what a process prints while the test reads it.
-type lockedBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
+// A logFile is what a process prints, as the test reads it. It is a file, not a pipe: what the server
+// wrote before it answered is there when the client has ended.
+type logFile string
 
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
+func (f logFile) String() string {
+	content, err := os.ReadFile(string(f))
+	if err != nil {
+		return err.Error()
+	}
+	return string(content)
 }

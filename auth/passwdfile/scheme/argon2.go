@@ -82,7 +82,7 @@ func parseArgon2(value string) (Hash, error) {
 	if err != nil || len(key) < 16 || len(key) > 64 {
 		return bad("the key is no base64 of 16 to 64 octets")
 	}
-	return Hash{Memory: int64(m) << 10, Threads: int(p), verify: func(password string) bool {
+	return Hash{Memory: int64(m) << 10, Threads: int(p), cost: [3]int64{int64(m), int64(t), int64(p)}, verify: func(password string) bool {
 		got := derive([]byte(password), salt, uint32(t), uint32(m), uint32(p), uint32(len(key)))
 		return subtle.ConstantTimeCompare(got, key) == 1
 	}}, nil

@@ -86,7 +86,7 @@ func parseBcrypt(value string) (Hash, error) {
 		return bad("the salt cannot be read")
 	}
 	key := []byte(value[29:])
-	return Hash{Threads: 1, verify: func(password string) bool {
+	return Hash{Threads: 1, cost: [3]int64{2, int64(cost)}, verify: func(password string) bool {
 		got, err := bcrypt.Key([]byte(password), salt, cost)
 		return err == nil && subtle.ConstantTimeCompare(got, key) == 1
 	}}, nil
@@ -138,7 +138,7 @@ func parseSHACrypt(prefix string, digits int, digest func() hash.Hash, value str
 	if len(key) != digits || !inAlphabet(key) {
 		return bad(fmt.Sprintf("the hash is not of %d digits", digits))
 	}
-	return Hash{Threads: 1, verify: func(password string) bool {
+	return Hash{Threads: 1, cost: [3]int64{int64(digits), int64(rounds)}, verify: func(password string) bool {
 		got := crypt.KeySHACrypt(digest, []byte(password), []byte(salt), int(rounds))
 		return subtle.ConstantTimeCompare(got, []byte(key)) == 1
 	}}, nil

@@ -57,7 +57,7 @@ func parsePBKDF2(value string) (Hash, error) {
 	if err != nil || len(key) != sha1.Size {
 		return bad("the hash is not of 20 octets in hex")
 	}
-	return Hash{Threads: 1, verify: func(password string) bool {
+	return Hash{Threads: 1, cost: [3]int64{int64(iterations)}, verify: func(password string) bool {
 		got, err := pbkdf2.Key(sha1.New, password, []byte(salt), int(iterations), sha1.Size)
 		return err == nil && subtle.ConstantTimeCompare(got, key) == 1
 	}}, nil
@@ -116,7 +116,7 @@ func (s scram) parse(value string) (Hash, error) {
 		return bad(fmt.Sprintf("a key is not of %d octets", s.size))
 	}
 	keys := SCRAM{salt, int(iterations), stored, server}
-	return Hash{Threads: 1, scram: &keys, verify: func(password string) bool {
+	return Hash{Threads: 1, cost: [3]int64{int64(iterations)}, scram: &keys, verify: func(password string) bool {
 		gotStored, gotServer, err := s.keys(password, salt, keys.Iterations)
 		return err == nil && subtle.ConstantTimeCompare(gotStored, stored)&subtle.ConstantTimeCompare(gotServer, server) == 1
 	}}, nil

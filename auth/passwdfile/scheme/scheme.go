@@ -46,6 +46,7 @@ type Hash struct {
 	Memory  int64  // octets that one run takes, if it is worth counting
 	Threads int    // processors that one run takes; 0 if a run takes next to no time
 
+	cost   [3]int64 // the parameters that say how long a run takes
 	plain  bool
 	weak   bool // though its scheme has others that are not
 	verify func(password string) bool
@@ -55,6 +56,18 @@ type Hash struct {
 	cram     string
 	scram    *SCRAM
 }
+
+// A Cost tells hashes apart by how long they take.
+type Cost struct {
+	scheme     string
+	parameters [3]int64
+}
+
+// Cost returns what the hash costs.
+func (h Hash) Cost() Cost { return Cost{h.Scheme, h.cost} }
+
+// String returns a text that is the same for the same costs alone.
+func (c Cost) String() string { return fmt.Sprint(c.scheme, c.parameters) }
 
 // Plain says that the password can be read from the field.
 func (h Hash) Plain() bool { return h.plain }

@@ -149,6 +149,7 @@ func TestParseRefuses(t *testing.T) {
 		"{PBKDF2}$1$salt$5000$" + hex40[2:]:                ErrForm,
 		"{PBKDF2}$1$salt$5000$" + hex40[1:] + "g":          ErrForm,
 		"{PBKDF2}$1$" + tag86 + "$5000$" + hex40:           ErrForm,
+		"{PLAIN}" + strings.Repeat("x", 513):               ErrForm,
 		"{SCRAM-SHA-1}4095" + scram1:                       ErrForm,
 		"{SCRAM-SHA-1}" + scram1:                           ErrForm,
 		"{SCRAM-SHA-1}4096,," + scram1[26:]:                ErrForm,

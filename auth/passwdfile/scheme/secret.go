@@ -46,6 +46,19 @@ func (h Hash) Serves(mechanism string) bool {
 	return false
 }
 
+// ServesAll is Serves for all of APOP, CRAM-MD5, SCRAM-SHA-1 and SCRAM-SHA-256, in this order, for who
+// has many hashes to ask.
+func (h Hash) ServesAll() (served [4]bool) {
+	if h.plain {
+		_, password := h.Password()
+		_, prepared := h.Prepared()
+		return [4]bool{password, password, prepared, prepared}
+	}
+	_, sha1 := h.SCRAM(SCRAMSHA1)
+	_, sha256 := h.SCRAM(SCRAMSHA256)
+	return [4]bool{false, h.cram != "", sha1, sha256}
+}
+
 // Password returns the password itself, if it is stored and one that Verify would let fit.
 func (h Hash) Password() (string, bool) {
 	if !h.plain || h.password == "" || len(h.password) > MaxPassword || strings.IndexByte(h.password, 0) >= 0 {

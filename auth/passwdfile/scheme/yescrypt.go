@@ -51,7 +51,7 @@ func parseYescrypt(value string) (Hash, error) {
 	if len(key) != yescryptKey || !inAlphabet(key) {
 		return bad(fmt.Sprintf("the hash is not of %d digits", yescryptKey))
 	}
-	return Hash{Memory: int64(128*r) << logN, Threads: 1, verify: func(password string) bool {
+	return Hash{Memory: int64(128*r) << logN, Threads: 1, cost: [3]int64{7, int64(logN), int64(r)}, verify: func(password string) bool {
 		got, err := yescrypt.Key([]byte(password), salt, 1<<logN, r, 1, 32)
 		return err == nil && subtle.ConstantTimeCompare(yescrypt.Encode64(got), []byte(key)) == 1
 	}}, nil

@@ -1,10 +1,12 @@
 """Fetch mail with poplib. Arguments: port user password home keep|delete.
+From the environment: POP_TLS (plain, stls or implicit), POP_MECHANISM (PASS or APOP), POP_CA (a file).
 
 Each message goes to home/out/NUMBER as received; home/seen keeps the unique-ids.
 """
 
 import os
 import poplib
+import ssl
 import sys
 
 port, user, password, home, mode = sys.argv[1:]
@@ -17,11 +19,23 @@ if os.path.exists(seen_path):
         seen = set(f.read().split())
 
 try:
-    pop = poplib.POP3("127.0.0.1", int(port), timeout=60)
+    tls = os.environ["POP_TLS"]
+    context = ssl.create_default_context(cafile=os.environ["POP_CA"] or None)
+    if tls == "implicit":
+        pop = poplib.POP3_SSL("127.0.0.1", int(port), timeout=60, context=context)
+    else:
+        pop = poplib.POP3("127.0.0.1", int(port), timeout=60)
+    if tls == "stls":
+        assert "STLS" in pop.capa(), "no STLS"
+        pop.stls(context)
     capabilities = pop.capa()
     assert "UIDL" in capabilities, capabilities
-    pop.user(user)
-    pop.pass_(password)
+    assert tls == "plain" or tls == "" or "STLS" not in capabilities, "STLS inside TLS"
+    if os.environ["POP_MECHANISM"] == "APOP":
+        pop.apop(user, password)
+    else:
+        pop.user(user)
+        pop.pass_(password)
     count, total = pop.stat()
     sizes = [int(line.split()[1]) for line in pop.list()[1]]
     assert (len(sizes), sum(sizes)) == (count, total), "STAT and LIST disagree"
@@ -39,7 +53,7 @@ try:
         if mode == "delete":
             pop.dele(int(number))
     pop.quit()
-except poplib.error_proto as error:
+except (poplib.error_proto, ssl.SSLError) as error:
     print(error)
     sys.exit(1)
 
