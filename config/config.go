@@ -26,6 +26,7 @@ type Config struct {
 	Users      Users
 	Recipients Recipients
 	Maildir    Maildir
+	Mail       Mail
 	Process    Process
 
 	sources map[string]Source // by key; what is missing is a default
@@ -118,6 +119,12 @@ var RecipientRules = []string{"exact", "local", "detail"}
 // Maildir is the table [maildir].
 type Maildir struct {
 	Path string // holds placeholders; see MaildirPath
+}
+
+// Mail is the table [mail].
+type Mail struct {
+	QuotaOctets   int64 // 0: no limit
+	QuotaMessages int   // 0: no limit
 }
 
 // Process is the table [process].

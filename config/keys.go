@@ -144,6 +144,11 @@ var keys = []key{
 	option("maildir.path", text(maildirPath), "{data}/mail/{user}", func(c *Config) *string { return &c.Maildir.Path },
 		"each user's Maildir: {data}, {user}, {local} and {domain} (of local@domain), {home}"),
 
+	option("mail.quota_octets", size(maxQuota), "0", func(c *Config) *int64 { return &c.Mail.QuotaOctets },
+		"the most octets that a user's maildrop may hold, unless the users file has a quota for him; 0: no limit"),
+	option("mail.quota_messages", number(0, maxCount), "0", func(c *Config) *int { return &c.Mail.QuotaMessages },
+		"the most messages that a user's maildrop may hold, unless the users file says another number; 0: no limit"),
+
 	option("process.user", text(account), "", func(c *Config) *string { return &c.Process.User },
 		"whom dewey becomes after it has bound its ports, if it was started as root: a name or a number"),
 	option("process.group", text(account), "", func(c *Config) *string { return &c.Process.Group },
@@ -155,6 +160,9 @@ var keys = []key{
 
 // maxSize is the most that lmtp.max_size may be: a tebioctet.
 const maxSize = 1 << 40
+
+// maxQuota is the most that mail.quota_octets may be: a pebioctet.
+const maxQuota = 1 << 50
 
 // maxCount is the most that a limit may be: more than a machine can have.
 const maxCount = 10_000_000
