@@ -92,6 +92,7 @@ type Login struct {
 	MaxPerAddress      int
 	MaxAttempts        int // failed logins on one connection
 	FailureDelay       time.Duration
+	Delay              time.Duration // between two logins of one user; 0: none
 	MaxDelay           time.Duration // 0: failures do not delay later logins
 	Remember           time.Duration // 0: a verified password is not remembered
 	TrustedNetworks    []netip.Prefix

@@ -120,10 +120,12 @@ var keys = []key{
 		"how long the reply to a failed login is held back"),
 	option("login.max_delay", duration(0, time.Minute, ""), "8s", func(c *Config) *time.Duration { return &c.Login.MaxDelay },
 		"the longest that failures make later logins from the same address, or of the same user, wait; 0s turns it off"),
+	option("login.delay", duration(0, 24*time.Hour, ""), "0s", func(c *Config) *time.Duration { return &c.Login.Delay },
+		"the least time between two logins of one user, in whole seconds; announced as LOGIN-DELAY; 0s turns it off"),
 	option("login.remember", duration(0, time.Hour, ""), "5m", func(c *Config) *time.Duration { return &c.Login.Remember },
 		"how long a verified password is remembered, so that polls do not pay for the hash again; 0s turns it off"),
 	option("login.trusted_networks", networks, "", func(c *Config) *[]netip.Prefix { return &c.Login.TrustedNetworks },
-		"addresses and prefixes that login.max_per_address and login.max_delay do not count, and that may use XCLIENT"),
+		"addresses and prefixes that login.max_per_address, login.max_delay and login.delay do not count, and that may use XCLIENT"),
 	option("login.proxy_networks", networks, "", func(c *Config) *[]netip.Prefix { return &c.Login.ProxyNetworks },
 		"the load balancers: each connection from them must begin with a PROXY header, version 1 or 2; one from elsewhere that does is closed"),
 

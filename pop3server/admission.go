@@ -4,6 +4,7 @@ import (
 	"container/list"
 	"net/netip"
 	"sync"
+	"time"
 )
 
 // admission counts who is connected and decides who else may be.
@@ -13,6 +14,9 @@ type admission struct {
 	perAddress map[netip.Prefix]int
 	perUser    map[string]int
 	outside    *list.List // of *session: not logged in, the oldest in front
+
+	lastLogins map[string]time.Time
+	swept      time.Time // when those that no longer count were dropped
 }
 
 func newAdmission() *admission {
@@ -20,6 +24,7 @@ func newAdmission() *admission {
 		perAddress: make(map[netip.Prefix]int),
 		perUser:    make(map[string]int),
 		outside:    list.New(),
+		lastLogins: make(map[string]time.Time),
 	}
 }
 
@@ -116,10 +121,39 @@ func (p *place) login(user string, limits *Settings) error {
 	return nil
 }
 
+// soon says that a user has logged in within the delay. Only a login that succeeded counts: one that was refused
+// does not start the time anew (trap 43).
+func (a *admission) soon(user string, delay time.Duration) bool {
+	if delay <= 0 {
+		return false
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	last, found := a.lastLogins[user]
+	return found && time.Since(last) < delay
+}
+
+// sweep drops the logins that no longer count.
+func (a *admission) sweep(delay time.Duration) {
+	if time.Since(a.swept) < delay {
+		return
+	}
+	a.swept = time.Now()
+	for user, last := range a.lastLogins {
+		if time.Since(last) >= delay {
+			delete(a.lastLogins, user)
+		}
+	}
+}
+
 // loggedIn says that the session is inside: it no longer counts as unauthenticated.
-func (p *place) loggedIn() {
+func (p *place) loggedIn(limits *Settings) {
 	p.in.mu.Lock()
 	defer p.in.mu.Unlock()
+	p.in.sweep(limits.LoginDelay)
+	if limits.LoginDelay > 0 {
+		p.in.lastLogins[p.user] = time.Now()
+	}
 	p.in.outside.Remove(p.outside)
 	p.outside = nil
 }

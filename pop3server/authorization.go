@@ -34,6 +34,9 @@ func (s *session) capa(context.Context, []string) (response, error) {
 	if names := s.mechanisms(); len(names) > 0 {
 		tags = append(tags, "SASL "+strings.Join(names, " ")) // RFC 5034 section 3
 	}
+	if d := s.loginDelay(); d > 0 {
+		tags = append(tags, fmt.Sprintf("LOGIN-DELAY %d", d/time.Second)) // RFC 2449 section 6.5
+	}
 	if s.srv.tls != nil && !s.secure && s.state == pop3.Authorization {
 		tags = append(tags, "STLS") // where it is permitted: RFC 2595 section 4; trap 31
 	}
@@ -121,6 +124,9 @@ func (s *session) enter(ctx context.Context, l *login) (response, error) {
 	if id.User == "" {
 		return response{}, s.refuse(l, errNobody)
 	}
+	if s.srv.admission.soon(id.User, s.loginDelay()) {
+		return response{}, s.refuse(l, errLoginDelay)
+	}
 	if err := s.place.login(id.User, s.srv.settings.Load()); err != nil {
 		return response{}, s.refuse(l, err)
 	}
@@ -134,7 +140,7 @@ func (s *session) enter(ctx context.Context, l *login) (response, error) {
 		s.place.logout()
 		return response{}, s.refuse(l, err)
 	}
-	s.place.loggedIn()
+	s.place.loggedIn(s.srv.settings.Load())
 	s.loggedIn.Store(true)
 	s.info.User, s.info.By, s.info.Method = id.User, l.by, l.method
 	s.move(pop3.Transaction)
@@ -152,6 +158,14 @@ func (s *session) enter(ctx context.Context, l *login) (response, error) {
 
 // errNobody is met where a PasswordChecker breaks its contract.
 var errNobody = errors.New("the password checker proved a user without a name")
+
+// loginDelay is how long this client must wait between two logins of one user.
+func (s *session) loginDelay() time.Duration {
+	if s.trusted {
+		return 0
+	}
+	return s.settings.LoginDelay
+}
 
 // take takes the scan over, with nothing marked as deleted. A store that breaks its contract is found
 // out here and not by a client.

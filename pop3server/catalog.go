@@ -3,6 +3,7 @@ package pop3server
 // The texts of replies, by the English text. A test finds one that is missing or has other verbs.
 
 var german = map[string]string{
+	"too soon after the last login":            "zu bald nach der letzten Anmeldung",
 	"APOP is not offered":                      "APOP wird nicht angeboten",
 	"TLS is on already":                        "TLS läuft bereits",
 	"USER is not offered":                      "USER wird nicht angeboten",
@@ -44,6 +45,7 @@ var german = map[string]string{
 }
 
 var spanish = map[string]string{
+	"too soon after the last login":            "demasiado pronto tras el último inicio de sesión",
 	"APOP is not offered":                      "no se ofrece APOP",
 	"TLS is on already":                        "TLS ya está activo",
 	"USER is not offered":                      "no se ofrece USER",
@@ -85,6 +87,7 @@ var spanish = map[string]string{
 }
 
 var french = map[string]string{
+	"too soon after the last login":            "trop tôt après la dernière connexion",
 	"APOP is not offered":                      "APOP n'est pas proposé",
 	"TLS is on already":                        "TLS est déjà actif",
 	"USER is not offered":                      "USER n'est pas proposé",

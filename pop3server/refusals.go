@@ -32,6 +32,7 @@ var (
 	errUserBusy    = fmt.Errorf("too many sessions of this user: %w", maildrop.ErrInUse)
 	errAddressBusy = errors.New("too many connections from this address")
 	errServerBusy  = errors.New("too many connections")
+	errLoginDelay  = errors.New("too soon after the user's last login")
 	errNotRemoved  = errors.New("some deleted messages not removed")
 )
 
@@ -44,6 +45,7 @@ var refusals = []struct {
 }{
 	{errNotRemoved, pop3.CodeSysTemp, "some deleted messages not removed"},      // RFC 1939 section 6
 	{auth.ErrRejected, pop3.CodeAuth, "authentication failed"},                  // RFC 3206 section 5
+	{errLoginDelay, pop3.CodeLoginDelay, "too soon after the last login"},       // RFC 2449 section 8.1.1
 	{maildrop.ErrInUse, pop3.CodeInUse, "maildrop is in use"},                   // RFC 2449 section 8.1.2
 	{maildrop.ErrDamaged, pop3.CodeSysPerm, "maildrop needs its administrator"}, // RFC 3206 section 4
 	{maildrop.ErrNoMessage, "", "no such message"},                              // RFC 1939 section 5

@@ -56,6 +56,10 @@ type Settings struct {
 	// WriteTimeout closes a session whose client takes none of what is sent for so long. 0 means 5 minutes.
 	WriteTimeout time.Duration
 
+	// LoginDelay is the least time between two logins of one user; announced, and enforced, but for
+	// Trusted. Whole seconds. RFC 2449 section 6.5.
+	LoginDelay time.Duration
+
 	// FailureDelay is how long the refusal of a login is held back.
 	FailureDelay time.Duration
 
@@ -68,7 +72,8 @@ type Settings struct {
 	// is dropped without a word. 0 means no bound.
 	MaxUnauthenticated int
 
-	// Trusted are networks from which MaxPerAddress does not count and XCLIENT is taken: a webmail host, say.
+	// Trusted are networks from which MaxPerAddress and LoginDelay do not count and XCLIENT is taken: a webmail
+	// host, say.
 	Trusted []netip.Prefix
 
 	// Implementation is what CAPA says of the server, visible ASCII. Empty: "dewey". RFC 2449 section 6.9.
@@ -98,8 +103,11 @@ func (s Settings) checked() (Settings, error) {
 	if s.WriteTimeout == 0 {
 		s.WriteTimeout = defaultWriteTimeout
 	}
-	if s.WriteTimeout < 0 || s.FailureDelay < 0 || s.LoginTimeout < 0 {
-		bad("a time is negative: WriteTimeout %v, FailureDelay %v, LoginTimeout %v", s.WriteTimeout, s.FailureDelay, s.LoginTimeout)
+	if s.WriteTimeout < 0 || s.FailureDelay < 0 || s.LoginTimeout < 0 || s.LoginDelay < 0 {
+		bad("a time is negative: WriteTimeout %v, FailureDelay %v, LoginTimeout %v, LoginDelay %v", s.WriteTimeout, s.FailureDelay, s.LoginTimeout, s.LoginDelay)
+	}
+	if s.LoginDelay%time.Second != 0 {
+		bad("LoginDelay %v is not of whole seconds", s.LoginDelay)
 	}
 	for _, name := range s.Mechanisms {
 		if name != auth.APOP && !slices.Contains(sasl.Names(), name) {

@@ -97,6 +97,8 @@ func set(t *testing.T, s *pop3server.Settings, v string) {
 		s.Language = value
 	case "hostname":
 		s.Hostname = value
+	case "logindelay":
+		s.LoginDelay, _ = time.ParseDuration(value)
 	case "maxperuser":
 		s.MaxPerUser = n
 	case "maxattempts":

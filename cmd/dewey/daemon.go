@@ -218,6 +218,7 @@ func settings(c *config.Config) pop3server.Settings {
 		Mechanisms:         c.Login.Mechanisms,
 		IdleTimeout:        c.Login.IdleTimeout,
 		LoginTimeout:       c.Login.TimeLimit,
+		LoginDelay:         c.Login.Delay.Truncate(time.Second),
 		FailureDelay:       c.Login.FailureDelay,
 		MaxAttempts:        c.Login.MaxAttempts,
 		MaxConnections:     c.Login.MaxConnections,
