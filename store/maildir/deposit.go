@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -27,6 +28,7 @@ type deposit struct {
 	out  *os.File
 	in   *message.Writer
 	id   fileID // of the file
+	at   time.Time // of an earlier delivery; zero: now
 	over bool
 }
 
@@ -166,6 +168,9 @@ func (d *deposit) finish() (message.Sizes, error) {
 		return sizes, fmt.Errorf("%s has %d octets, %d were written", d.out.Name(), st.Size, sizes.Stored)
 	}
 	d.id = fileID{uint64(st.Dev), st.Ino}
+	if err := d.date(); err != nil {
+		return sizes, err
+	}
 	if err := d.failing("sync", d.out.Name()); err != nil {
 		return sizes, err
 	}
