@@ -24,6 +24,13 @@ type Attempt struct {
 type Identity struct {
 	User string // the name in the user database, which may be spelt otherwise than in the Attempt
 	Home string // an absolute path; empty if the database names none
+	// Quota is how much he may keep.
+	Quota Quota
+}
+
+// A Quota is how much mail a user may keep. 0: the database does not say; negative: as much as he likes.
+type Quota struct {
+	Octets, Messages int64
 }
 
 // A PasswordChecker knows users and their passwords. Many goroutines may call it at once.

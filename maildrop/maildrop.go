@@ -30,6 +30,30 @@ var (
 type Owner struct {
 	Name string // the proven login name
 	Home string // an absolute path; empty if the database names none
+	// Quota is what the database says of how much he may keep; what it does not say is the store's to say.
+	Quota Quota
+}
+
+// A Quota bounds what a maildrop may hold. 0 says nothing, NoQuota that there is no bound. A store that knows
+// quotas refuses mail that would pass one with ErrFull; what is there stays and is served as ever.
+type Quota struct {
+	Octets   int64 // as stored, which need not be as sent
+	Messages int64
+}
+
+// NoQuota is for users who are to have no bound although others have one.
+const NoQuota = -1
+
+// Or takes from another Quota what this one does not say, and turns NoQuota into 0: no bound.
+func (q Quota) Or(other Quota) Quota {
+	return Quota{Octets: bound(q.Octets, other.Octets), Messages: bound(q.Messages, other.Messages)}
+}
+
+func bound(own, other int64) int64 {
+	if own == 0 {
+		own = other
+	}
+	return max(own, 0)
 }
 
 // A Store hands over maildrops. Its methods may be called from many goroutines at once.

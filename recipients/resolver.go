@@ -201,7 +201,7 @@ func (s *search) user(a address, rule string) (bool, error) {
 		if err != nil {
 			return false, err //nolint:wrapcheck // Resolve says who
 		}
-		owner := maildrop.Owner{Name: id.User, Home: id.Home}
+		owner := maildrop.Owner{Name: id.User, Home: id.Home, Quota: maildrop.Quota(id.Quota)}
 		if !slices.ContainsFunc(s.owners, func(o maildrop.Owner) bool { return o.Name == owner.Name }) {
 			s.owners = append(s.owners, owner)
 		}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"dewey/auth"
+	"dewey/maildrop"
 )
 
 var errBackend = errors.New("the users can't be read")
@@ -31,7 +32,7 @@ func (p people) Recipient(_ context.Context, user string) (auth.Identity, error)
 	for _, form := range []string{user, lower(user)} {
 		for _, name := range p.names {
 			if name == form {
-				return auth.Identity{User: name, Home: "/home/" + name}, nil
+				return auth.Identity{User: name, Home: "/home/" + name, Quota: auth.Quota{Octets: int64(len(name)), Messages: -1}}, nil
 			}
 		}
 	}
@@ -319,5 +320,14 @@ func BenchmarkResolve(b *testing.B) {
 		if _, err := r.Resolve(b.Context(), "bob+x@example.org"); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// The store learns what the users file says of a quota.
+func TestOwnersHaveTheirQuota(t *testing.T) {
+	owners, err := resolver(t, Rules{}, "info: mrose\n", nil).Resolve(t.Context(), "info@example.org")
+	want := maildrop.Owner{Name: "mrose", Home: "/home/mrose", Quota: maildrop.Quota{Octets: 5, Messages: maildrop.NoQuota}}
+	if err != nil || len(owners) != 1 || owners[0] != want {
+		t.Errorf("%+v, %v; want %+v", owners, err, want)
 	}
 }

@@ -26,7 +26,7 @@ func (f *File) Find(ctx context.Context, user string, remote netip.Addr) (auth.I
 	case !known || !e.extra.admits(remote):
 		return auth.Identity{}, errRejected
 	}
-	return auth.Identity{User: e.name, Home: e.home}, nil
+	return e.identity(), nil
 }
 
 // Authorize implements auth.Directory. The line of id says in login_as whose name he may use; his own he
@@ -56,7 +56,7 @@ func (f *File) Authorize(ctx context.Context, id auth.Identity, as string) (auth
 	case err != nil || !known || other.extra.nologin, other.name != own.name && !own.extra.mayBe(other.name):
 		return auth.Identity{}, errRejected
 	}
-	return auth.Identity{User: other.name, Home: other.home}, nil
+	return other.identity(), nil
 }
 
 // mayBe says whether login_as covers a name.

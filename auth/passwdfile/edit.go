@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"dewey/auth"
 	"dewey/auth/passwdfile/scheme"
 )
 
@@ -27,6 +28,7 @@ type User struct {
 	Name   string
 	Scheme string // in capitals; empty for a user without a password
 	Home   string // absolute, or empty
+	Quota  auth.Quota
 }
 
 // Add appends a user. An empty scheme means DefaultScheme. A file that does not exist is made, with
@@ -118,7 +120,7 @@ func List(path string, opts Options) ([]User, error) {
 		line, next := lineAt(text, offset)
 		if e, bad := parseLine(line); bad == nil && !skipped(line) {
 			if first, found := t.index[e.name]; found && int(first) == offset {
-				user := User{Name: e.name, Home: e.home}
+				user := User{Name: e.name, Home: e.home, Quota: e.extra.quota}
 				if h, bad := t.set.Parse(e.secret); bad == nil && e.secret != "" {
 					user.Scheme = h.Scheme
 				}

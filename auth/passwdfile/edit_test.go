@@ -130,7 +130,7 @@ func TestEditOfAFileWithErrors(t *testing.T) {
 		t.Errorf("changed to %q", got)
 	}
 	got, err := List(path, Options{})
-	if diff := cmp.Diff([]User{{"mrose", "PLAIN", "/srv/m"}}, got); diff != "" || err == nil {
+	if diff := cmp.Diff([]User{{Name: "mrose", Scheme: "PLAIN", Home: "/srv/m"}}, got); diff != "" || err == nil {
 		t.Error(diff, err)
 	}
 	if err := SetPassword(path, "bad", "mended", "PLAIN", Options{}); err != nil {

@@ -158,7 +158,7 @@ func (f *File) CheckPassword(ctx context.Context, a auth.Attempt) (auth.Identity
 	admitted := known && e.extra.admits(a.Remote)
 	// Whom it does not help runs the hash, or the time would tell that his password is right.
 	if h.Threads > 0 && f.verified.Has(e.name, e.secret, a.Password) && admitted {
-		return auth.Identity{User: e.name, Home: e.home}, nil
+		return e.identity(), nil
 	}
 	fits := false
 	err = f.run(ctx, a.Remote, h, func() error {
@@ -177,7 +177,7 @@ func (f *File) CheckPassword(ctx context.Context, a auth.Attempt) (auth.Identity
 	if h.Threads > 0 {
 		f.verified.Remember(e.name, e.secret, a.Password)
 	}
-	return auth.Identity{User: e.name, Home: e.home}, nil
+	return e.identity(), nil
 }
 
 // Plain returns how many users have a password that can be read in the file.

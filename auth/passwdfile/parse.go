@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"strings"
 
+	"dewey/auth"
 	"dewey/auth/passwdfile/scheme"
 )
 
@@ -43,6 +44,11 @@ type extra struct {
 	limited bool // to nets
 	nets    []netip.Prefix
 	loginAs []string // names, and patterns of names
+	quota   auth.Quota
+}
+
+func (e *entry) identity() auth.Identity {
+	return auth.Identity{User: e.name, Home: e.home, Quota: e.extra.quota}
 }
 
 // parse reads a users file's text. It returns all errors at once (errors.Join), each with path, line,
@@ -274,6 +280,10 @@ func parseExtra(field string) (extra, error) {
 				return extra{}, err
 			}
 			x.loginAs = append(x.loginAs, list...)
+		case "quota", "quota_messages", "userdb_quota_rule":
+			if err := x.quotaField(key, value); err != nil {
+				return extra{}, err
+			}
 		}
 	}
 	return x, nil

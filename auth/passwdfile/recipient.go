@@ -27,7 +27,7 @@ func (f *File) Recipient(ctx context.Context, user string) (auth.Identity, error
 	case err != nil:
 		return auth.Identity{}, fmt.Errorf("passwdfile: %w", err)
 	case known:
-		return auth.Identity{User: e.name, Home: e.home}, nil
+		return e.identity(), nil
 	case !st.read:
 		return auth.Identity{}, fmt.Errorf("passwdfile: %s: %w", f.path, errNoFile)
 	case failed(st.err):

@@ -137,7 +137,7 @@ func (f *File) Secret(ctx context.Context, user, mechanism string, remote netip.
 	if !serves {
 		return s, errRejected
 	}
-	s.Identity = auth.Identity{User: e.name, Home: e.home}
+	s.Identity = e.identity()
 	return s, nil
 }
 
