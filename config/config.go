@@ -27,6 +27,7 @@ type Config struct {
 	Recipients Recipients
 	Maildir    Maildir
 	Mail       Mail
+	History    History
 	Process    Process
 
 	sources map[string]Source // by key; what is missing is a default
@@ -126,6 +127,11 @@ type Maildir struct {
 type Mail struct {
 	QuotaOctets   int64 // 0: no limit
 	QuotaMessages int   // 0: no limit
+}
+
+// History is the table [history].
+type History struct {
+	Keep time.Duration // how long after its end a day's record is kept; 0: none is made
 }
 
 // Process is the table [process].

@@ -52,6 +52,7 @@ func TestDefaultsAreTheContract(t *testing.T) {
 		Users:      Users{File: "{data}/users"},
 		Recipients: Recipients{Rules: []string{"exact", "local", "detail"}, Delimiter: "+"},
 		Maildir:    Maildir{Path: "{data}/mail/{user}"},
+		History:    History{Keep: 30 * 24 * time.Hour},
 		Process:    Process{Landlock: "auto"},
 	}
 	if got.Login.Mechanisms != nil {

@@ -151,6 +151,9 @@ var keys = []key{
 	option("mail.quota_messages", number(0, maxCount), "0", func(c *Config) *int { return &c.Mail.QuotaMessages },
 		"the most messages that a user's maildrop may hold, unless the users file says another number; 0: no limit"),
 
+	option("history.keep", duration(0, 3650*day, ""), "30d", func(c *Config) *time.Duration { return &c.History.Keep },
+		"how long it is kept which messages each session fetched and removed, by unique-id; 0s turns it off and removes what there is"),
+
 	option("process.user", text(account), "", func(c *Config) *string { return &c.Process.User },
 		"whom dewey becomes after it has bound its ports, if it was started as root: a name or a number"),
 	option("process.group", text(account), "", func(c *Config) *string { return &c.Process.Group },

@@ -125,12 +125,15 @@ func number(low, high int64) kind[int] {
 // duration is a string with a unit, from low to high. why is appended to what a lower one reads.
 func duration(low, high time.Duration, why string) kind[time.Duration] {
 	example := quoteTOML(showDuration(max(low, time.Second)))
+	if high >= 365*day {
+		example = quoteTOML("30d")
+	}
 	right := "write a time from " + showDuration(low) + " to " + showDuration(high) + ", such as " + example
 	return word(aString, example, func(s string) (time.Duration, *fault) {
-		d, err := time.ParseDuration(s)
+		d, err := ParseDuration(s)
 		switch {
 		case err != nil:
-			return 0, faultf(right, "%s is not a time with a unit (ms, s, m, h)", quote(s))
+			return 0, faultf(right, "%s is not a time with a unit (ms, s, m, h, d)", quote(s))
 		case d < low:
 			return 0, faultf(right, "%s is shorter than %s%s", quote(s), showDuration(low), why)
 		case d > high:
@@ -179,18 +182,6 @@ var fileMode = word(aString, `"0600"`, func(s string) (fs.FileMode, *fault) {
 	}
 	return fs.FileMode(n), nil
 }, func(m fs.FileMode) string { return quoteTOML(fmt.Sprintf("%04o", m)) })
-
-// showDuration writes a time as a person would: "10m", not "10m0s".
-func showDuration(d time.Duration) string {
-	s := d.String()
-	if strings.HasSuffix(s, "m0s") {
-		s = strings.TrimSuffix(s, "0s")
-	}
-	if strings.HasSuffix(s, "h0m") {
-		s = strings.TrimSuffix(s, "0m")
-	}
-	return s
-}
 
 // list is a list of another kind. With --set it is one value, several with commas between them, a
 // TOML list, or nothing. example is a list as TOML. If same is given, no two elements may be the same to it.
