@@ -36,6 +36,7 @@ var rooms = map[string][]string{
 	"sasl":                   {"auth"},
 	"lmtp":                   {"maildrop"},
 	"recipients":             {"auth", "maildrop"},
+	"mailfile":               {"store/maildir/uidlist"},
 	"certificate":            {},
 	"internal/confine":       {},
 	"internal/proxyheader":   {},
