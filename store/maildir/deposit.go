@@ -23,11 +23,13 @@ var errOver = errors.New("the deposit is over")
 // is whole and durable, under a name with its sizes. Maildir: "How is a message delivered?".
 type deposit struct {
 	*box
+	quota maildrop.Quota
+
 	tmp  int    // the folder
 	name string // of the file in it; empty: there is none
 	out  *os.File
 	in   *message.Writer
-	id   fileID // of the file
+	id   fileID    // of the file
 	at   time.Time // of an earlier delivery; zero: now
 	over bool
 }
@@ -42,7 +44,10 @@ func (s *Store) Deposit(ctx context.Context, owner maildrop.Owner) (maildrop.Dep
 	if err != nil {
 		return nil, err
 	}
-	// A quota belongs here: maildrop.ErrFull if there is no room even now.
+	quota := s.quotaOf(owner)
+	if err := box.full(ctx, quota); err != nil {
+		return nil, err
+	}
 	if err := box.tidy(); err != nil {
 		return nil, err
 	}
@@ -50,7 +55,7 @@ func (s *Store) Deposit(ctx context.Context, owner maildrop.Owner) (maildrop.Dep
 	if err != nil {
 		return nil, err
 	}
-	d := &deposit{box: box, tmp: tmp}
+	d := &deposit{box: box, tmp: tmp, quota: quota}
 	d.in = message.NewWriter(sink{d})
 	if err := d.create(whose); err != nil {
 		d.Discard()
@@ -177,8 +182,13 @@ func (d *deposit) finish() (message.Sizes, error) {
 	return sizes, errors.Join(d.out.Sync(), d.out.Close())
 }
 
-// publish moves the file to new/, and never over another one.
+// publish moves the file to new/, if the quota has room for it.
 func (d *deposit) publish(into int, sizes message.Sizes) error {
+	return d.admit(into, d.quota, sizes.Stored, func() error { return d.toNew(into, sizes) })
+}
+
+// toNew moves the file to new/, and never over another one.
+func (d *deposit) toNew(into int, sizes message.Sizes) error {
 	name := d.name
 	for range mostNames {
 		// S and W are what Dovecot's names have: octets as stored, and with CRLF line ends.

@@ -132,6 +132,9 @@ func (f *fixture) checkCrash(what string, acknowledged, before bool) (saw bool) 
 		return false
 	}
 	f.restart()
+	if exists(filepath.Join(f.root, "cur")) {
+		f.checkUsage()
+	}
 	d := f.open()
 	first := uids(d)
 	saw = len(first) == want+1

@@ -35,6 +35,7 @@ type fixture struct {
 	files  map[string]string // stored content → base name
 	random func(n int) int   // which of n: drawn in random tests, else always the first
 	clock  time.Time         // unless zero: the time of the last change, see trustTimes
+	quota  maildrop.Quota
 }
 
 type logBuffer struct {
@@ -98,6 +99,7 @@ func (f *fixture) changed() {
 func (f *fixture) newStore(o maildir.Options) *maildir.Store {
 	o.Path = func(maildrop.Owner) (string, error) { return f.root, nil }
 	o.Logger = slog.New(slog.NewTextHandler(f.log, nil))
+	o.Quota = func() maildrop.Quota { return f.quota }
 	return maildir.New(o)
 }
 

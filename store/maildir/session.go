@@ -390,7 +390,8 @@ func (u *unlinker) unlink(p place) error {
 		}
 		u.linked[p.base()] = fileID{uint64(st.Dev), st.Ino}
 	}
-	if err := unix.Unlinkat(fd, p.name, 0); err != nil {
+	err = u.uncount(fd, p, &st, func() error { return unix.Unlinkat(fd, p.name, 0) })
+	if err != nil {
 		return &os.PathError{Op: "unlink", Path: path, Err: err}
 	}
 	u.touched[p.in] = true

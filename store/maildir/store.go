@@ -37,6 +37,10 @@ type Options struct {
 	// CacheOctets bounds the memory that scans take between sessions; a message takes about 200
 	// octets. 0: 256 MiB. Negative: nothing is kept.
 	CacheOctets int64
+
+	// Quota returns what holds where an owner's own Quota says nothing. It is called by many goroutines at once.
+	// Nil: no bound.
+	Quota func() maildrop.Quota
 }
 
 // A Store opens Maildirs. Its methods may be called from many goroutines at once.
@@ -48,6 +52,8 @@ type Store struct {
 	cache    cache
 	syncs    syncs
 	tidied   tidied
+	quota    func() maildrop.Quota
+	tallies  tallies
 
 	// Set by tests.
 	fault func(op, path string) error // an error to be met instead of doing op
@@ -61,7 +67,7 @@ func New(opts Options) *Store {
 	if opts.Path == nil {
 		panic("maildir: Options.Path is nil")
 	}
-	s := &Store{path: opts.Path, log: opts.Logger, lockWait: opts.LockWait, settle: settled}
+	s := &Store{path: opts.Path, log: opts.Logger, lockWait: opts.LockWait, quota: opts.Quota, settle: settled}
 	if s.log == nil {
 		s.log = slog.Default()
 	}
@@ -105,12 +111,9 @@ func (s *Store) Open(ctx context.Context, owner maildrop.Owner) (maildrop.Maildr
 
 // locate finds the owner's Maildir, or makes it, and says whose it is.
 func (s *Store) locate(owner maildrop.Owner) (*box, *unix.Stat_t, error) {
-	root, err := s.path(owner)
+	root, err := s.rootOf(owner)
 	if err != nil {
-		return nil, nil, fmt.Errorf("path of %q's Maildir: %w", owner.Name, err)
-	}
-	if !filepath.IsAbs(root) {
-		return nil, nil, fmt.Errorf("path of %q's Maildir is not absolute: %q", owner.Name, root)
+		return nil, nil, err
 	}
 	st, made, err := prepare(root)
 	if err != nil {
@@ -121,6 +124,17 @@ func (s *Store) locate(owner maildrop.Owner) (*box, *unix.Stat_t, error) {
 		s.tidied.forget(b.id)
 	}
 	return b, st, nil
+}
+
+func (s *Store) rootOf(owner maildrop.Owner) (string, error) {
+	root, err := s.path(owner)
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("path of %q's Maildir: %w", owner.Name, err)
+	case !filepath.IsAbs(root):
+		return "", fmt.Errorf("path of %q's Maildir is not absolute: %q", owner.Name, root)
+	}
+	return root, nil
 }
 
 // A box is one Maildir. A session that works on it has locked it.
