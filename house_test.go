@@ -42,8 +42,10 @@ var rooms = map[string][]string{
 	"internal/proxyheader":   {},
 	"auth/passwdfile":        {"auth", "auth/passwdfile/scheme"},
 	"auth/passwdfile/scheme": {},
+	"history":                {"maildrop", "pop3server"},
 	"cmd/dewey":              {"*"},
 	"test/clients":           {},
+	"test/mta":               {},
 }
 
 // libraries are the packages that programs import: they depend on the standard library alone, and for
