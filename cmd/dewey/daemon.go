@@ -51,6 +51,7 @@ type daemon struct {
 	certificates *certificate.Keeper
 	throttle     *auth.Throttle
 	proxies      atomic.Pointer[proxyheader.Proxies]
+	quota        atomic.Pointer[maildrop.Quota]
 	server       *pop3server.Server
 	recipients   *recipients.Resolver
 	lmtp         *lmtp.Server
@@ -117,7 +118,8 @@ func (d *daemon) prepare() error {
 	if d.recipients, err = openRecipients(c, d.users, d.log); err != nil {
 		return err
 	}
-	mail := maildir.New(maildir.Options{Path: maildirOf(c), Logger: d.log})
+	d.takeQuota(c)
+	mail := maildir.New(maildir.Options{Path: maildirOf(c), Logger: d.log, Quota: func() maildrop.Quota { return *d.quota.Load() }})
 	d.lmtp = &lmtp.Server{Recipients: resolve(d.recipients), Mail: mail, Logger: d.log}
 	if err := d.lmtp.Reconfigure(mailSettings(c)); err != nil { // checks them
 		return fmt.Errorf("settings: %w", err)
@@ -242,6 +244,16 @@ func limits(c *config.Config) auth.Limits {
 func (d *daemon) takeProxies(c *config.Config) {
 	proxies := proxyheader.Proxies(c.Login.ProxyNetworks)
 	d.proxies.Store(&proxies)
+}
+
+func (d *daemon) takeQuota(c *config.Config) {
+	quota := quotaOf(c)
+	d.quota.Store(&quota)
+}
+
+// quotaOf is what holds for users of whom the users file says nothing else.
+func quotaOf(c *config.Config) maildrop.Quota {
+	return maildrop.Quota{Octets: c.Mail.QuotaOctets, Messages: int64(c.Mail.QuotaMessages)}
 }
 
 var tlsVersions = map[string]uint16{config.TLS12: tls.VersionTLS12, config.TLS13: tls.VersionTLS13}

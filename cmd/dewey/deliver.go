@@ -22,6 +22,7 @@ import (
 	"dewey/config"
 	"dewey/internal/confine"
 	"dewey/lmtp"
+	"dewey/maildrop"
 	"dewey/store/maildir"
 )
 
@@ -245,7 +246,7 @@ func (a *app) ownServer(c *config.Config) (*lmtp.Server, error) {
 	}
 	server := &lmtp.Server{
 		Recipients: resolve(resolver),
-		Mail:       maildir.New(maildir.Options{Path: maildirOf(c), Logger: log}),
+		Mail:       maildir.New(maildir.Options{Path: maildirOf(c), Logger: log, Quota: func() maildrop.Quota { return quotaOf(c) }}),
 		Settings:   mailSettings(c),
 		Logger:     log,
 	}

@@ -67,6 +67,7 @@ func (d *daemon) apply(c *config.Config) error {
 	}
 	d.throttle.Reconfigure(limits(c))
 	d.takeProxies(c)
+	d.takeQuota(c)
 	d.move(append(must, may...), fresh)
 	d.config = c
 	var late []string

@@ -1,11 +1,9 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
@@ -150,57 +148,6 @@ func (a *app) userRemove() *cobra.Command {
 			return a.say("removed %s from %s", args[0], c.UsersFile())
 		},
 	}
-}
-
-func (a *app) userList() *cobra.Command {
-	var asJSON bool
-	cmd := &cobra.Command{
-		Use:   "list",
-		Short: "List the users",
-		Args:  cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			c, err := a.load()
-			if err != nil {
-				return err
-			}
-			users, faults := passwdfile.List(c.UsersFile(), usersOptions(c)) // the right lines, even if some are wrong
-			show := a.listTable
-			if asJSON {
-				show = a.listJSON
-			}
-			return errors.Join(faults, show(c, users))
-		},
-	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	return cmd
-}
-
-func (a *app) listTable(c *config.Config, users []passwdfile.User) error {
-	if len(users) == 0 {
-		fmt.Fprintf(a.err, "dewey: no users in %s; add one: dewey user add NAME\n", c.UsersFile())
-		return nil
-	}
-	w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "USER\tSCHEME\tHOME")
-	for _, u := range users {
-		fmt.Fprintf(w, "%s\t%s\t%s\n", u.Name, orDash(u.Scheme), orDash(u.Home))
-	}
-	return w.Flush()
-}
-
-func (a *app) listJSON(_ *config.Config, users []passwdfile.User) error {
-	type row struct {
-		User   string `json:"user"`
-		Scheme string `json:"scheme"`
-		Home   string `json:"home"`
-	}
-	rows := make([]row, len(users))
-	for i, u := range users {
-		rows[i] = row{u.Name, u.Scheme, u.Home}
-	}
-	e := json.NewEncoder(a.out)
-	e.SetIndent("", "  ")
-	return e.Encode(rows)
 }
 
 func usersOptions(c *config.Config) passwdfile.Options {
