@@ -135,3 +135,20 @@ func BenchmarkDeposit(b *testing.B) {
 		}
 	}
 }
+
+// A delivery into a maildrop of many, counted for a quota, and one that a count has to be made for.
+func BenchmarkDepositUnderQuota(b *testing.B) {
+	for name, quota := range map[string]maildrop.Quota{"none": {}, "counted": {Octets: 1 << 50}, "cold": {Octets: 1 << 50}} {
+		b.Run(name, func(b *testing.B) {
+			f := benchMaildir(b, many)
+			f.quota = quota
+			f.deposit("first")
+			for b.Loop() {
+				if name == "cold" {
+					f.restart()
+				}
+				f.deposit("x")
+			}
+		})
+	}
+}

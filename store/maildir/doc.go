@@ -24,6 +24,14 @@
 //
 // A deposit removes files from tmp/ in which nothing has happened for 36 hours, once an hour at most.
 //
+// # Quotas
+//
+// What new/ and cur/ hold is counted by names (S) and stats, for owners with a quota alone, and remembered with the
+// folders' times as a scan is (see below), never on disk: after a crash there is nothing that could be wrong. Our
+// own renames and unlinks are added to it under a lock; any other change has the folders read again. A change of somebody
+// else's in the same tick of the clock as ours may hide in it. So nobody is refused by such a count before the
+// folders are read once more, and it is not believed for longer than ten minutes. Folders of Maildir++ do not count.
+//
 // # A scan
 //
 // new/ is read before cur/, so that a message on its way from one to the other is seen twice rather
