@@ -26,6 +26,7 @@ import (
 	"dewey/auth/passwdfile"
 	"dewey/certificate"
 	"dewey/config"
+	"dewey/history"
 	"dewey/internal/confine"
 	"dewey/internal/proxyheader"
 	"dewey/lmtp"
@@ -53,6 +54,7 @@ type daemon struct {
 	proxies      atomic.Pointer[proxyheader.Proxies]
 	quota        atomic.Pointer[maildrop.Quota]
 	server       *pop3server.Server
+	history      *history.Recorder
 	recipients   *recipients.Resolver
 	lmtp         *lmtp.Server
 	bound        map[spot]net.Listener // those of the configuration
@@ -80,6 +82,7 @@ func (d *daemon) run() error {
 			return err
 		}
 	}
+	defer d.record()()
 	d.failed = make(chan error, 1)
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
@@ -126,12 +129,14 @@ func (d *daemon) prepare() error {
 	}
 	d.throttle = auth.NewThrottle(limits(c))
 	d.takeProxies(c)
+	d.history = history.New(history.Options{Dir: historyDir(c), Keep: c.History.Keep, Logger: d.log})
 	d.server = &pop3server.Server{
 		Users:     d.users,
 		Maildrops: mail,
 		Settings:  settings(c),
 		Logger:    d.log,
 		Throttle:  d.throttle,
+		Hooks:     d.history.Hooks(pop3server.Hooks{}),
 		Wrap: func(ctx context.Context, c net.Conn) (net.Conn, error) {
 			return d.proxies.Load().Wrap(ctx, c) //nolint:wrapcheck // says all
 		},

@@ -14,7 +14,7 @@ import (
 // restart lists the keys that a running server keeps: sessions hold locks where the mail is, users
 // whose file was exchanged under them would be other people, and rights that were dropped are gone.
 var restart = []string{
-	"data", "users.file", "users.weak_schemes", "recipients.aliases", "maildir.path", "login.remember",
+	"data", "users.file", "users.weak_schemes", "recipients.aliases", "maildir.path", "login.remember", "history.keep",
 	"lmtp.socket_mode", "lmtp.socket_user", "lmtp.socket_group",
 	"tls.certificate", "tls.key", "tls.min_version", "tls.client_ca", "tls.client_name",
 	"tls.acme_domains", "tls.acme_email", "tls.acme_directory", "tls.acme_roots", "tls.acme_listen",

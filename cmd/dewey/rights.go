@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"dewey/certificate"
@@ -106,7 +107,7 @@ func (d *daemon) become(c *config.Config) error {
 	if err != nil {
 		return fmt.Errorf("process.user: %w", err)
 	}
-	ours := []string{c.Data, filepath.Join(c.Data, "login-key"), filepath.Join(c.Data, "tls"), filepath.Join(c.Data, "acme")}
+	ours := []string{c.Data, filepath.Join(c.Data, "login-key"), filepath.Join(c.Data, "tls"), filepath.Join(c.Data, "acme"), historyDir(c)}
 	if c.Source("users.file").IsDefault() {
 		ours = append(ours, c.UsersFile())
 	}
@@ -133,7 +134,7 @@ func (d *daemon) become(c *config.Config) error {
 
 // own gives a file or folder, and all that is in it, to who, if it is root's.
 func own(who confine.Who, name string) error {
-	if filepath.Base(name) != "tls" && filepath.Base(name) != "acme" {
+	if !slices.Contains([]string{"tls", "acme", "history"}, filepath.Base(name)) {
 		return ignoreMissing(who.Own(name))
 	}
 	return ignoreMissing(filepath.WalkDir(name, func(path string, _ fs.DirEntry, err error) error {
