@@ -49,7 +49,7 @@ func (q *queue) take() []byte {
 
 // done says what became of what was taken. It returns the error if it is the first since all was well, and once
 // all is well again how many lines were lost.
-func (q *queue) done(lost int, err error) (began error, told int) {
+func (q *queue) done(lost int, err error) (told int, began error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if cap(q.spare) > maxQueue/16 {
@@ -61,10 +61,10 @@ func (q *queue) done(lost int, err error) (began error, told int) {
 			began = err
 		}
 		q.failing = true
-		return began, 0
+		return 0, began
 	}
 	told, q.lost, q.failing = q.lost, 0, false
-	return nil, told
+	return told, nil
 }
 
 // A file is the day's. One goroutine uses it.

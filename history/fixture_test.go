@@ -161,7 +161,8 @@ func newHouse(t *testing.T, store maildrop.Store, hooks pop3server.Hooks) *house
 		Settings:  pop3server.Settings{Plaintext: pop3server.PlaintextAlways},
 		Logger:    slog.New(slog.DiscardHandler),
 	}
-	go h.srv.Serve(h.l)
+	server := h.srv
+	go server.Serve(h.l)
 	t.Cleanup(func() { _ = h.srv.Close() })
 	return h
 }

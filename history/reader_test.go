@@ -83,10 +83,16 @@ func TestQuery(t *testing.T) {
 			t.Errorf("%+v: got %s, want %s", q, g, want)
 		}
 	}
-	for range (Query{User: "mrose"}).Records(dir) {
+	for r, err := range (Query{User: "mrose"}).Records(dir) {
+		if err != nil || r.Session != 0 {
+			t.Error(r, err)
+		}
 		break
 	}
-	for range (Query{User: "mrose"}).Sessions(dir) {
+	for s, err := range (Query{User: "mrose"}).Sessions(dir) {
+		if err != nil || s.Session != 0 {
+			t.Error(s, err)
+		}
 		break
 	}
 	if got := read(t, filepath.Join(dir, "none"), Query{User: "mrose"}); got != nil {

@@ -379,7 +379,7 @@ func (r *Recorder) sync() {
 }
 
 // told logs what befell the disk: a fault once, and its end with how much was lost.
-func (r *Recorder) told(began error, lost int) {
+func (r *Recorder) told(lost int, began error) {
 	if began != nil {
 		r.log.Error("history is lost: it can't be written", "error", began)
 	}
