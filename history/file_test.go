@@ -110,6 +110,9 @@ func TestDiskStandsStill(t *testing.T) {
 		if n := len(r.queue.waiting); n > maxQueue || n < maxQueue/2 {
 			t.Errorf("%d octets wait", n)
 		}
+		if n := len(r.dirty); n > 0 {
+			t.Errorf("%d sessions that have ended are kept", n)
+		}
 		if log.count("the disk is too slow") != 1 {
 			t.Error(log.text.String())
 		}

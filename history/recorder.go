@@ -28,8 +28,8 @@ type Recorder struct {
 
 	mu    sync.Mutex
 	open  map[uint64]*session
-	dirty []*session    // have messages that are in no piece; some may have ended since
-	empty chan struct{} // if not nil: closed when the last of open has ended
+	dirty map[*session]struct{} // have a piece in memory
+	empty chan struct{}         // if not nil: closed when the last of open has ended
 
 	queue queue
 	file  file // Run's
@@ -67,9 +67,10 @@ func New(o Options) *Recorder {
 	}
 	return &Recorder{
 		dir: o.Dir, keep: o.Keep, log: o.Logger,
-		wake: make(chan struct{}, 1),
-		open: map[uint64]*session{},
-		file: file{dir: o.Dir},
+		wake:  make(chan struct{}, 1),
+		open:  map[uint64]*session{},
+		dirty: map[*session]struct{}{},
+		file:  file{dir: o.Dir},
 	}
 }
 
@@ -196,7 +197,7 @@ func (r *Recorder) begin(o *session) {
 	o.piece = pieces.Get().(*[]byte)
 	*o.piece = appendWho((*o.piece)[:0], &o.who)
 	r.mu.Lock()
-	r.dirty = append(r.dirty, o)
+	r.dirty[o] = struct{}{}
 	r.mu.Unlock()
 	r.stir()
 }
@@ -209,6 +210,9 @@ func (r *Recorder) flush(o *session, end *End) {
 	}
 	pieces.Put(o.piece)
 	o.piece = nil
+	r.mu.Lock()
+	delete(r.dirty, o)
+	r.mu.Unlock()
 	r.stir()
 }
 
@@ -352,9 +356,9 @@ func (r *Recorder) finish() {
 func (r *Recorder) sweep() {
 	r.mu.Lock()
 	dirty := r.dirty
-	r.dirty = nil
+	r.dirty = map[*session]struct{}{}
 	r.mu.Unlock()
-	for _, o := range dirty {
+	for o := range dirty {
 		o.mu.Lock()
 		if o.piece != nil {
 			r.flush(o, nil)
