@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -24,7 +26,7 @@ func (k Kind) String() string { return [...]string{"message", "mbox", "Maildir"}
 
 // What Open fails with, beside the system's errors.
 var (
-	ErrNoMail    = errors.New("begins neither with a header field, as a message does, nor with a line From, as an mbox does")
+	ErrNoMail    = errors.New("begins neither with a message's header section, nor with a line From as an mbox does")
 	ErrNoMaildir = errors.New("is a folder, but no Maildir: it has no new/ and cur/")
 	ErrEmpty     = errors.New("is empty")
 )
@@ -110,17 +112,35 @@ func read(name string, r io.Reader, at time.Time, quoting Quoting) (*Source, err
 	switch {
 	case bytes.HasPrefix(bytes.TrimLeft(begin, "\r\n"), []byte(from)):
 		return &Source{Kind: KindMbox, items: &mbox{m: NewMbox(in, quoting)}, count: count}, nil
-	case field(begin):
+	case header(begin):
 		return &Source{Kind: KindMessage, items: &single{Item{Name: name, At: at, Body: in}, false}, count: count}, nil
 	}
 	return nil, ErrNoMail
 }
 
-// field says whether text begins with a header field. RFC 5322 section 2.2.
-func field(text []byte) bool {
-	name, _, found := bytes.Cut(text, []byte(":"))
-	name = bytes.TrimRight(name, " \t")
-	return found && len(name) > 0 && !bytes.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r > '~' })
+// known are fields of which any message has one, in lower case. Other files have lines with a colon too.
+var known = []string{
+	"from", "date", "subject", "to", "received", "return-path", "message-id", "delivered-to", "mime-version", "content-type",
+	"cc", "sender", "reply-to",
+}
+
+// header says whether text begins with a header section: with a field, and with one that is known among the first.
+// RFC 5322 section 2.2.
+func header(text []byte) bool {
+	for line := range bytes.Lines(text) {
+		if line[0] == ' ' || line[0] == '\t' {
+			continue
+		}
+		name, _, found := bytes.Cut(line, []byte(":"))
+		name = bytes.TrimRight(name, " \t")
+		if !found || len(name) == 0 || bytes.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r > '~' }) {
+			return false
+		}
+		if slices.Contains(known, strings.ToLower(string(name))) {
+			return true
+		}
+	}
+	return false
 }
 
 // Next passes over what is left of a message and returns the next one; io.EOF if there are no more. After another

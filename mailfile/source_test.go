@@ -102,6 +102,8 @@ func TestOpen(t *testing.T) {
 		put(t, filepath.Join(dir, "lines"), "\n\n", at):           mailfile.ErrNoMail,
 		put(t, filepath.Join(dir, "utf8"), "\xef\xbb\xbfA:", at):  mailfile.ErrNoMail,
 		put(t, filepath.Join(dir, "colon"), ": x\nA: b\n\n", at):  mailfile.ErrNoMail,
+		put(t, filepath.Join(dir, "users"), "a:b\nc:d\n", at):     mailfile.ErrNoMail,
+		put(t, filepath.Join(dir, "space"), " A: b\nc d\n", at):   mailfile.ErrNoMail,
 		put(t, filepath.Join(dir, "gzip"), "\x1f\x8b\x08xx:", at): mailfile.ErrNoMail,
 	} {
 		if _, err := mailfile.Open(path, mailfile.QuotingRD); !errors.Is(err, want) || !strings.Contains(err.Error(), path) {
@@ -111,11 +113,11 @@ func TestOpen(t *testing.T) {
 }
 
 func TestRead(t *testing.T) {
-	s, err := mailfile.Read("standard input", strings.NewReader("A: b\n"), mailfile.QuotingRD)
+	s, err := mailfile.Read("standard input", strings.NewReader("X: y\n z\nTO: b\n"), mailfile.QuotingRD)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := items(t, s); !slices.Equal(got, []string{"standard input|-|A: b\n"}) {
+	if got := items(t, s); !slices.Equal(got, []string{"standard input|-|X: y\n z\nTO: b\n"}) {
 		t.Errorf("%q", got)
 	}
 	if _, err := mailfile.Read("standard input", bytes.NewReader(nil), mailfile.QuotingRD); !errors.Is(err, mailfile.ErrEmpty) {

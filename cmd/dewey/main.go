@@ -33,6 +33,9 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		if cmd.Name() == "deliver" {
 			return errorCode(err)
 		}
+		if own := (*exitError)(nil); errors.As(err, &own) {
+			return own.code
+		}
 		return 1
 	}
 	return 0
@@ -82,7 +85,7 @@ func (a *app) root() *cobra.Command {
 	flags := root.PersistentFlags()
 	flags.StringVar(&a.file, "config", "", "the configuration `FILE`, in TOML")
 	flags.StringArrayVar(&a.sets, "set", nil, "set `key=value` over the file's; may be repeated")
-	root.AddCommand(a.serveCommand(), a.deliverCommand(), a.userCommand(), a.configCommand(), &cobra.Command{
+	root.AddCommand(a.serveCommand(), a.deliverCommand(), a.userCommand(), a.mailCommand(), a.configCommand(), &cobra.Command{
 		Use:   "version",
 		Short: "Print the version",
 		Args:  cobra.NoArgs,
