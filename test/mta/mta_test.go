@@ -39,9 +39,6 @@ var ways = map[string]way{
 
 // TestPages runs each configuration of the pages.
 func TestPages(t *testing.T) {
-	if testing.Short() {
-		t.Skip("starts programs; -short")
-	}
 	for name, w := range ways {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -72,38 +72,73 @@ var buildDewey = sync.OnceValues(func() (string, error) {
 	return path, nil
 })
 
-// unpack gets a package from Debian, unless the file is kept from the last time, and unpacks it.
+// unpack gets a package from Debian and unpacks it.
 func unpack(pkg, into string) error {
 	if err := os.MkdirAll(into, 0o755); err != nil {
 		return err
 	}
+	file, err := download(pkg)
+	if err != nil { // apt's lists are old, or there are none
+		var options []string
+		if options, err = freshLists(); err == nil {
+			file, err = download(pkg, options...)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("Debian's package %s is needed, and not to be had: %w", pkg, err)
+	}
+	if _, err := output(workDir, "dpkg-deb", "--extract", file, into); err != nil {
+		_ = os.Remove(file) // it may be damaged
+		return fmt.Errorf("unpacking: %w", err)
+	}
+	return nil
+}
+
+// download fetches a package, unless the file is kept from the last time.
+func download(pkg string, options ...string) (string, error) {
 	cache, err := os.UserCacheDir()
 	if err != nil {
 		cache = workDir // no home: it is fetched each time
 	}
 	cache = filepath.Join(cache, "dewey-test-mta")
 	if err := os.MkdirAll(cache, 0o755); err != nil {
-		return err
+		return "", err
 	}
 	// It says nothing of files that are in the current folder. Else:
 	// 'http://…/postfix_3.7.11-0+deb12u1_amd64.deb' postfix_3.7.11-0+deb12u1_amd64.deb 1510172 SHA256:…
-	uris, err := output(workDir, "apt-get", "download", "--print-uris", pkg)
+	uris, err := output(workDir, "apt-get", append(options, "download", "--print-uris", pkg)...)
+	if err != nil {
+		return "", err
+	}
 	fields := strings.Fields(uris)
-	if err != nil || len(fields) < 3 {
-		return fmt.Errorf("Debian's package %s is not to be had; apt-get update, perhaps: %q, %v", pkg, uris, err)
+	if len(fields) < 3 {
+		return "", fmt.Errorf("apt-get download --print-uris: %q", uris)
 	}
 	file := filepath.Join(cache, fields[1])
-	if _, err := os.Stat(file); err != nil { // of this version
-		if _, err := output(cache, "apt-get", "download", "-q", pkg); err != nil {
-			return fmt.Errorf("Debian's package %s is not to be had: %w", pkg, err)
-		}
+	if _, err := os.Stat(file); err == nil {
+		return file, nil
 	}
-	if _, err := output(cache, "dpkg-deb", "--extract", file, into); err != nil {
-		_ = os.Remove(file) // it may be damaged
-		return fmt.Errorf("unpacking %s: %w", file, err)
+	whole, err := os.MkdirTemp(cache, "download") // nobody finds a part of it
+	if err != nil {
+		return "", err
 	}
-	return nil
+	defer os.RemoveAll(whole)
+	if _, err := output(whole, "apt-get", append(options, "download", "-q", pkg)...); err != nil {
+		return "", err
+	}
+	return file, os.Rename(filepath.Join(whole, fields[1]), file)
 }
+
+// freshLists gets apt's lists into a folder of our own, and returns the options that make apt-get use them.
+var freshLists = sync.OnceValues(func() ([]string, error) {
+	lists := filepath.Join(workDir, "lists")
+	if err := os.MkdirAll(filepath.Join(lists, "partial"), 0o755); err != nil {
+		return nil, err
+	}
+	options := []string{"-o", "Dir::State::lists=" + lists}
+	_, err := output(workDir, "apt-get", append(options, "update", "-q")...)
+	return options, err
+})
 
 func output(dir, name string, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
