@@ -74,7 +74,9 @@ type file struct {
 	f        *os.File
 	torn     bool // it may not end in a line end
 	unsynced bool
-	out      func(*os.File, []byte) (int, error) // nil: Write. Tests have another
+	// Write and Sync, if nil. Tests have others.
+	out   func(*os.File, []byte) (int, error)
+	flush func(*os.File) error
 }
 
 // write appends lines to the file of the day. On error it says how many are lost.
@@ -142,6 +144,9 @@ func (f *file) sync() error {
 		return nil
 	}
 	f.unsynced = false
+	if f.flush != nil {
+		return f.flush(f.f)
+	}
 	return f.f.Sync() //nolint:wrapcheck // names the file
 }
 

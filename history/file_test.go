@@ -64,6 +64,42 @@ func TestDiskFull(t *testing.T) {
 	})
 }
 
+// So is a disk that takes what is written and can't sync it. The seconds between two syncs are what a crash costs.
+func TestSync(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		log := &logBook{}
+		r := New(Options{Dir: dir, Keep: month, Logger: slog.New(slog.NewTextHandler(log, nil))})
+		var syncs []time.Duration
+		began := time.Now()
+		var fault error
+		r.file.flush = func(*os.File) error {
+			syncs = append(syncs, time.Since(began))
+			return fault
+		}
+		stop := run(r)
+		h := r.Hooks(pop3server.Hooks{})
+		for i := range 70 {
+			one(h, uint64(i), "uid")
+			time.Sleep(100 * time.Millisecond)
+		}
+		time.Sleep(time.Minute) // nothing is written
+		synctest.Wait()
+		if len(syncs) != 2 || syncs[0] != settle || syncs[1] < 2*settle || syncs[1] > 2*settle+time.Second {
+			t.Errorf("synced after %v", syncs)
+		}
+		fault = errors.New("no such device")
+		for i := range 3 {
+			one(h, uint64(i), "uid")
+			time.Sleep(2 * settle)
+		}
+		stop()
+		if len(syncs) != 5 || log.count("can't be synced") != 1 {
+			t.Errorf("%v, %s", syncs, log.text.String())
+		}
+	})
+}
+
 // A folder that can't be made is told once too.
 func TestNoFolder(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")

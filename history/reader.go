@@ -149,7 +149,7 @@ type Session struct {
 }
 
 // maxOpen bounds the sessions of one user whose end has not been met.
-const maxOpen = 10_000
+const maxOpen = 1000
 
 // Sessions yields a user's sessions in the order of their ends, and at last those of which no end is recorded.
 // Query.UID counts for nothing here.

@@ -31,8 +31,9 @@ type Recorder struct {
 	dirty map[*session]struct{} // have a piece in memory
 	empty chan struct{}         // if not nil: closed when the last of open has ended
 
-	queue queue
-	file  file // Run's
+	queue  queue
+	file   file // Run's, and so is:
+	unsafe bool // the last sync failed, and that was told
 }
 
 const (
@@ -377,9 +378,11 @@ func (r *Recorder) write() {
 }
 
 func (r *Recorder) sync() {
-	if err := r.file.sync(); err != nil {
-		r.log.Error("history not synced", "error", err)
+	err := r.file.sync()
+	if err != nil && !r.unsafe {
+		r.log.Error("history can't be synced", "error", err)
 	}
+	r.unsafe = err != nil
 }
 
 // told logs what befell the disk: a fault once, and its end with how much was lost.
