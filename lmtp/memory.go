@@ -3,6 +3,7 @@ package lmtp
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"slices"
 	"sync"
 	"time"
 
@@ -55,9 +56,15 @@ func (m *memory) add(marks []mark) {
 	}
 }
 
-func (m *memory) has(k mark) bool {
+// take says whether a mark is there, and uses it up: it stands for one try that comes again, and another message of
+// the same octets is another message.
+func (m *memory) take(k mark) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	since, ok := m.since[k]
+	if ok {
+		delete(m.since, k)
+		m.order = slices.DeleteFunc(m.order, func(o mark) bool { return o == k })
+	}
 	return ok && time.Since(since) <= memorySpan
 }

@@ -17,15 +17,15 @@ func TestMemory(t *testing.T) {
 		for i := range memorySize + 10 {
 			m.add([]mark{k(i), k(i)})
 		}
-		if len(m.since) != memorySize || len(m.order) != memorySize || m.has(k(9)) || !m.has(k(10)) || !m.has(k(memorySize+9)) {
+		if len(m.since) != memorySize || len(m.order) != memorySize || m.take(k(9)) || !m.take(k(10)) || !m.take(k(memorySize+9)) {
 			t.Error(len(m.since), len(m.order))
 		}
 		time.Sleep(memorySpan + time.Second)
-		if m.has(k(10)) {
+		if m.take(k(10)) {
 			t.Error("not forgotten")
 		}
 		m.add([]mark{k(1)})
-		if len(m.since) != 1 || len(m.order) != 1 || !m.has(k(1)) {
+		if len(m.since) != 1 || len(m.order) != 1 || !m.take(k(1)) {
 			t.Error(len(m.since), len(m.order))
 		}
 	})

@@ -232,7 +232,7 @@ func (s *session) deliver() {
 func (s *session) commit(ctx context.Context, r *recipient, content []byte) {
 	for _, c := range r.copies {
 		c.mark = marked(content, s.tx.from, r.address, c.owner)
-		c.had = s.srv.memory.has(c.mark)
+		c.had = s.srv.memory.take(c.mark)
 		if r.err == nil && !c.had {
 			began := time.Now()
 			r.err = s.safely(func() error { return c.deposit.Commit(ctx) })
@@ -246,7 +246,7 @@ func (s *session) commit(ctx context.Context, r *recipient, content []byte) {
 	}
 	var done []mark
 	for _, c := range r.copies {
-		if c.committed {
+		if c.committed || c.had {
 			done = append(done, c.mark)
 		}
 	}
@@ -260,8 +260,10 @@ func (s *session) tell(r *recipient) {
 	t := s.tx
 	for _, c := range r.copies {
 		err := r.err
-		if c.committed {
+		if c.committed || c.had {
 			err = nil
+		}
+		if r.err == nil {
 			s.untold = append(s.untold, c.mark)
 		}
 		log := s.log.With("id", t.id, "from", t.from, "to", r.address, "user", c.owner.Name, "octets", t.octets)
