@@ -294,23 +294,14 @@ func TestQuotaReadsNoFolder(t *testing.T) {
 		}
 	})
 	f.checkUsage()
-	// If it still holds.
-	f.restart()
-	f.ticked()
-	f.ids()
-	f.deliver("x")
-	f.checkUsage()
-	f.restart()
-	f.ticked()
-	f.ids()
-	f.flag(f.files["x"], "S")
-	f.checkUsage()
-	f.restart()
-	f.ticked()
-	f.ids()
-	f.check(os.Remove(f.find(f.files["x"])))
-	f.changed()
-	f.checkUsage()
+	// If it still holds, for both folders.
+	for _, name := range []string{"new/1000.host", "cur/1001.host:2,"} {
+		f.restart()
+		f.ticked()
+		f.ids()
+		f.put(name, "x")
+		f.checkUsage()
+	}
 }
 
 // A message with two names counts once, and is subtracted once.
