@@ -23,7 +23,8 @@ func TestQuotaByLMTP(t *testing.T) {
 			write(file, "mail.quota_messages = 2\nmail.quota_octets = \"64K\"\n")
 			write(filepath.Join(data, "users"), "mrose:{PLAIN}tanstaaf\nbob:{PLAIN}x::::::quota_messages=0\nann:{PLAIN}x::::::quota=50\n"+
 				"dove:{PLAIN}x::::::userdb_quota_rule=*:storage=1T:messages=1\n")
-			p, _ := serve(t, data, "--config", file, "--set", "lmtp.listen=127.0.0.1:0", "--set", "pop3.listen=127.0.0.1:0", "--set", "lmtp.over_quota="+choice)
+			p, _ := serve(t, data, "--config", file, "--set", "lmtp.listen=127.0.0.1:0", "--set", "pop3.listen=127.0.0.1:0", "--set", "pop3s.listen=",
+				"--set", "lmtp.over_quota="+choice)
 			tcp, pop := field(p.saw1(t, "key=lmtp.listen", "address=127"), "address"), field(p.saw1(t, "key=pop3.listen"), "address")
 			c := lmtpClient(t, "tcp", tcp)
 			mail := func(text string, codes map[string]string) {
