@@ -144,24 +144,29 @@ func (m *userMail) busy(err error) error {
 
 // findMessage returns the number of the message with that unique-id, or else of that number.
 func findMessage(messages []maildrop.Message, what string) (int, error) {
-	number := 0
-	if n, err := strconv.ParseUint(what, 10, 31); err == nil && n >= 1 && n <= uint64(len(messages)) {
-		number = int(n)
+	number, err := strconv.ParseUint(what, 10, 31)
+	if err != nil {
+		number = 0
 	}
+	byID, byNumber, other := 0, 0, ""
 	for i := range messages {
-		if messages[i].UID != what {
-			continue
+		if messages[i].UID == what {
+			byID = i + 1
 		}
-		if number != 0 && number != i+1 {
-			return 0, fmt.Errorf("%s is the unique-id of message %d, and the number of the one with the unique-id %s; write %d or %s",
-				what, i+1, messages[number-1].UID, i+1, messages[number-1].UID)
+		if uint64(i+1) == number {
+			byNumber, other = i+1, messages[i].UID
 		}
-		return i + 1, nil
 	}
-	if number == 0 {
+	switch {
+	case byID == 0 && byNumber == 0:
 		return 0, fmt.Errorf("%w: %q is neither a unique-id nor a number from 1 to %d", maildrop.ErrNoMessage, what, len(messages))
+	case byID == 0:
+		return byNumber, nil
+	case byNumber != 0 && byNumber != byID:
+		return 0, fmt.Errorf("%s is the unique-id of message %d, and the number of the one with the unique-id %s; write %d or %s",
+			what, byID, other, byID, other)
 	}
-	return number, nil
+	return byID, nil
 }
 
 // widthOf returns the width of the terminal that a stream is; false if it is none.
