@@ -223,3 +223,19 @@ func TestStopped(t *testing.T) {
 		}
 	})
 }
+
+// A session that ends at the very moment when the server does is recorded with its end.
+func TestStoppedAtTheSameTime(t *testing.T) {
+	for range 300 {
+		dir := t.TempDir()
+		r, _, stop := recorder(Options{Dir: dir, Keep: month})
+		h, s := r.Hooks(pop3server.Hooks{}), someone(1, "mrose")
+		h.LoggedIn(s, 1, 1)
+		h.Retrieved(s, 1, maildrop.Message{UID: "uid", Octets: 1}, nil)
+		go h.Closed(s, pop3server.End{Octets: 1})
+		stop()
+		if got := sessions(t, dir, Query{User: "mrose"}); len(got) != 1 || !got[0].Ended {
+			t.Fatalf("%+v", got)
+		}
+	}
+}

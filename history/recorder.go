@@ -226,22 +226,26 @@ func (r *Recorder) stir() {
 }
 
 func (r *Recorder) closed(s pop3server.Session, end pop3server.End) {
-	r.mu.Lock()
-	o := r.open[s.ID]
-	delete(r.open, s.ID)
-	if len(r.open) == 0 && r.empty != nil {
-		close(r.empty)
-		r.empty = nil
-	}
-	r.mu.Unlock()
+	o := r.find(s.ID)
 	if o == nil {
 		return
 	}
+	defer r.forget(s.ID) // and not before: Run may end then
 	if o.sum.Fetched+o.sum.Cut+o.sum.Removed+o.sum.Kept == 0 {
 		return // a poll; the log has it
 	}
 	r.last(o, end)
 	r.logLine(o)
+}
+
+func (r *Recorder) forget(id uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.open, id)
+	if len(r.open) == 0 && r.empty != nil {
+		close(r.empty)
+		r.empty = nil
+	}
 }
 
 // last gives the last piece of a session's record to the queue.
