@@ -153,6 +153,8 @@ func (s *session) take(p []byte) {
 	if len(p) == 0 {
 		return
 	}
+	// A blank would make the message's first line a part of our Received field. RFC 5322 section 2.2.3.
+	folds := t.octets == 0 && (p[0] == ' ' || p[0] == '\t')
 	t.octets += int64(len(p))
 	if t.tooLarge(s.settings) {
 		for _, r := range t.once {
@@ -162,6 +164,9 @@ func (s *session) take(p []byte) {
 	}
 	_, _ = t.sum.Write(p)
 	for _, r := range t.once {
+		if folds {
+			s.write(r, []byte("\r\n"))
+		}
 		s.write(r, p)
 	}
 }
