@@ -201,7 +201,7 @@ func TestMboxReadError(t *testing.T) {
 // Memory is bounded whatever is in the file: long lines, long runs of empty lines and of >.
 func TestMboxMemory(t *testing.T) {
 	for _, piece := range []string{"x", "\n", ">", "From ", "From x\n", "\n\nFrom a Thu Jan  1 00:00:01 1998\n"} {
-		r := io.LimitReader(&repeat{text: piece}, 4<<20)
+		r := io.LimitReader(&repeat{text: piece}, 1<<20)
 		m := mailfile.NewMbox(io.MultiReader(strings.NewReader("From a\n"), r), mailfile.QuotingRD)
 		live := &heap{}
 		live.sample()
@@ -217,7 +217,7 @@ func TestMboxMemory(t *testing.T) {
 		if live.most > base+1<<20 {
 			t.Errorf("%q: %d octets of memory", piece, live.most-base)
 		}
-		if got, want := octets+m.Others(), int64(4<<20+len("From a\n")); got != want {
+		if got, want := octets+m.Others(), int64(1<<20+len("From a\n")); got != want {
 			t.Errorf("%q: %d octets of %d", piece, got, want)
 		}
 	}
@@ -234,7 +234,7 @@ func (h *heap) sample() {
 }
 
 func (h *heap) Write(p []byte) (int, error) {
-	if before := h.n; (before+uint64(len(p)))>>22 != before>>22 {
+	if before := h.n; (before+uint64(len(p)))>>18 != before>>18 {
 		h.sample()
 	}
 	h.n += uint64(len(p))
