@@ -107,7 +107,6 @@ func (w *way) testStopped(m *machine) {
 	d := m.serve()
 	w.flush(m)
 	compare(m.t, d.await(w.user, w.maildir, 1), []message{late})
-	w.mustBeEmpty(m)
 
 	if w.heading != "A pipe" {
 		return
@@ -120,7 +119,6 @@ func (w *way) testStopped(m *machine) {
 	m.check(os.Rename(m.path(away), m.path(file)))
 	w.flush(m)
 	compare(m.t, d.await(w.user, w.maildir, 1), []message{late})
-	w.mustBeEmpty(m)
 }
 
 // mustWait waits until a message has been tried, and then is still in the queue.
@@ -138,14 +136,17 @@ func (w *way) mustWait(m *machine) {
 	}
 }
 
-func (w *way) mustBeEmpty(m *machine) {
-	m.t.Helper()
-	await(m.t, "an empty queue", func() bool { return !strings.Contains(w.server.queue(m), address) })
-}
-
+// flush has all that waits tried, until nothing is left: the server passes over a message with which a process of
+// its own is still busy.
 func (w *way) flush(m *machine) {
 	m.t.Helper()
-	m.run(rootUser, nil, w.server.flush[0], w.server.flush[1:]...)
+	await(m.t, "an empty queue", func() bool {
+		if !strings.Contains(w.server.queue(m), address) {
+			return true
+		}
+		m.run(rootUser, nil, w.server.flush[0], w.server.flush[1:]...)
+		return false
+	})
 }
 
 // Each configuration of a page is run.
