@@ -44,7 +44,7 @@ func TestUnitsVerify(t *testing.T) {
 		}
 		paths = append(paths, path)
 	}
-	out, err := exec.CommandContext(t.Context(), analyze, append([]string{"verify"}, paths...)...).CombinedOutput()
+	out, err := exec.CommandContext(t.Context(), analyze, append([]string{"verify", "--man=no"}, paths...)...).CombinedOutput()
 	for line := range strings.Lines(string(out)) {
 		if strings.Contains(line, dir) && !strings.Contains(line, "notify-reload") {
 			t.Error(line)
