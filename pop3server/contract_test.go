@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -43,10 +44,9 @@ func TestNothingRemovedUnsent(t *testing.T) {
 func TestPanicAnywhere(t *testing.T) {
 	for _, where := range []string{"Messages", "Close", "Connected", "Closed", "LoggedIn"} {
 		t.Run(where, func(t *testing.T) {
-			first := true
+			var done atomic.Bool
 			boom := func(here string) {
-				if here == where && first {
-					first = false
+				if here == where && done.CompareAndSwap(false, true) {
 					panic("ordered")
 				}
 			}

@@ -230,7 +230,7 @@ func TestTrap22NoQuitUnderTLS(t *testing.T) {
 // A server with TLS from the first octet says nothing in plain: neither its greeting nor a reply, nor that there
 // is no place. RFC 8314 section 3.3; trap 30.
 func TestTrap30PlainTextToServeTLS(t *testing.T) {
-	b := newBench(t, newShelf(), func(s *pop3server.Server) { withTLS(s); s.Settings.MaxPerAddress = 1 })
+	b := newBench(t, newShelf(), withTLS)
 	at := b.serveTLS(t)
 	for _, text := range []string{"CAPA\r\n", "QUIT\r\n", login, "STLS\r\n", "PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n", "\r\n\r\n\x00\r\nQUIT\n", "\r\n"} {
 		c := at.dial(remote)
@@ -240,6 +240,11 @@ func TestTrap30PlainTextToServeTLS(t *testing.T) {
 		}
 	}
 	b.settle(t)
+	settings := b.srv.Settings
+	settings.MaxPerAddress = 1
+	if err := b.srv.Reconfigure(settings); err != nil {
+		t.Fatal(err)
+	}
 	v := atOnce(t, at)
 	second := at.visit(t, remote)
 	if got, _ := second.rest(t); got != "" {

@@ -372,6 +372,8 @@ func TestMailAsRoot(t *testing.T) {
 	if code, out := hand(t, "a: b\n\nc\n", append(both, "mrose")...); code != 0 {
 		t.Errorf("%d: %s", code, out)
 	}
+	p.signal(syscall.SIGHUP) // the group's name is looked up again, inside the cage
+	p.wait("msg=reloaded")
 	p.signal(syscall.SIGTERM)
 	if code := p.end(); code != 0 {
 		t.Errorf("exit code %d", code)

@@ -167,8 +167,9 @@ func (d *daemon) cage() error {
 		d.log.Warn("not confined by Landlock: maildir.path begins with {home}, which may be anywhere")
 		return nil
 	}
-	// The zones of the clock; of /proc, whether the process lives that has locked a uid list.
-	read := []string{"/etc/localtime", "/usr/share/zoneinfo", "/proc"}
+	// The zones of the clock; of /proc, whether the process lives that has locked a uid list; the names of users and
+	// groups, of lmtp.socket_group say, at a reload.
+	read := []string{"/etc/localtime", "/usr/share/zoneinfo", "/proc", "/etc/passwd", "/etc/group"}
 	if d.challenges != nil { // names of hosts are looked up, and the authority's certificate is checked
 		read = append(read, "/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/ssl", "/etc/pki", "/usr/share/ca-certificates", "/usr/local/share/ca-certificates")
 	}
