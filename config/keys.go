@@ -119,7 +119,7 @@ var keys = []key{
 		func(c *Config) *time.Duration { return &c.Login.FailureDelay },
 		"how long the reply to a failed login is held back"),
 	option("login.max_delay", duration(0, time.Minute, ""), "8s", func(c *Config) *time.Duration { return &c.Login.MaxDelay },
-		"the longest that failures make later logins from the same address, or of the same user, wait; 0s turns it off"),
+		"the longest that failures make later logins from the same address, or of the same user, wait; if it is not set, no more than eight times login.failure_delay; 0s turns it off"),
 	option("login.delay", duration(0, 24*time.Hour, ""), "0s", func(c *Config) *time.Duration { return &c.Login.Delay },
 		"the least time between two logins of one user, in whole seconds; announced as LOGIN-DELAY; 0s turns it off"),
 	option("login.remember", duration(0, time.Hour, ""), "5m", func(c *Config) *time.Duration { return &c.Login.Remember },

@@ -241,9 +241,14 @@ func settings(c *config.Config) pop3server.Settings {
 	return s
 }
 
-// limits are what the throttle goes by.
+// limits are what the throttle goes by. Who sets a shorter delay for one failure, and says nothing of several,
+// wants shorter ones for those too.
 func limits(c *config.Config) auth.Limits {
-	return auth.Limits{MaxDelay: c.Login.MaxDelay, Trusted: c.Login.TrustedNetworks}
+	most := c.Login.MaxDelay
+	if c.Source("login.max_delay").IsDefault() {
+		most = min(most, 8*c.Login.FailureDelay)
+	}
+	return auth.Limits{MaxDelay: most, Trusted: c.Login.TrustedNetworks}
 }
 
 func (d *daemon) takeProxies(c *config.Config) {
