@@ -145,7 +145,11 @@ type pair struct {
 	net    netip.Prefix
 	since  time.Time
 	trying int // undecided attempts that it let pass
+	slips  int // failures since then
 }
+
+// mostSlips is how many failures running end a proof: one slip of the finger does not.
+const mostSlips = 2
 
 func (h *home) at(net netip.Prefix) *pair {
 	if i := slices.IndexFunc(h.pairs, func(p *pair) bool { return p.net == net }); i >= 0 {
@@ -159,12 +163,21 @@ func (h *home) prove(net netip.Prefix, now time.Time) {
 	if p == nil {
 		p = &pair{net: net}
 	}
-	p.since = now
+	p.since, p.slips = now, 0
 	h.leave(net)
 	if len(h.pairs) == homeUnits {
 		h.pairs = slices.Delete(h.pairs, 0, 1) // the oldest is first
 	}
 	h.pairs = append(h.pairs, p)
+}
+
+// fail notes a failure where a user may be proven.
+func (h *home) fail(net netip.Prefix) {
+	if p := h.at(net); p != nil {
+		if p.slips++; p.slips >= mostSlips {
+			h.leave(net)
+		}
+	}
 }
 
 func (h *home) leave(net netip.Prefix) {

@@ -53,9 +53,9 @@ type Limits struct {
 // Failures of a name that come from changing addresses delay its attempts in the same way, but without a line or a
 // turn: each waits by itself, MaxDelay at most. So nobody can lock a user out from elsewhere.
 //
-// A user who logged in from an address in the last day is proven there, until he fails there: his attempts
-// start at once, whatever others do at that address or to his name; four at once, so that a proof is not
-// worth many guesses. What remains: who shares an address with an attacker, is not proven there, and meets
+// A user who logged in from an address in the last day is proven there, until he fails there twice running:
+// his attempts start at once, whatever others do at that address or to his name; four at once, so that a
+// proof is not worth many guesses. What remains: who shares an address with an attacker, is not proven there, and meets
 // a hundred waiting attempts with names as fresh as his own, or with his own name, waits as one of them.
 //
 // Names count in lower case, hashed under a random key. All state is bounded; what is not held by an
@@ -361,7 +361,7 @@ func (u *Turn) Done(o Outcome) {
 		}
 		c.from = u.nets[0]
 		if h, found := t.homes.get(u.user); found {
-			h.leave(u.nets[0])
+			h.fail(u.nets[0])
 		}
 	case Passed:
 		h, found := t.homes.get(u.user)
