@@ -40,7 +40,26 @@ func openCertificates(c *config.Config, challenges net.Listener, log *slog.Logge
 			Listener:  challenges,
 		}
 	}
-	return certificate.Open(o) //nolint:wrapcheck // names the files
+	k, err := certificate.Open(o)
+	if err != nil {
+		return nil, tlsErrors(err)
+	}
+	return k, nil
+}
+
+// tlsErrors says of each error of the certificates, which names its file, where in the configuration to look.
+func tlsErrors(err error) error {
+	if several, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // not as a whole, but its parts
+		var all []error
+		for _, e := range several.Unwrap() {
+			all = append(all, tlsErrors(e))
+		}
+		return errors.Join(all...)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("tls: %w; name files that are there in tls.certificate, tls.key and tls.client_ca", err)
+	}
+	return fmt.Errorf("tls: %w", err)
 }
 
 // keySize is the octets of the file login-key.
