@@ -84,7 +84,7 @@ func localPart(text string) (local, rest string, ok bool) {
 func validDomain(domain string) bool {
 	if inside, ok := strings.CutPrefix(domain, "["); ok {
 		inside, closed := strings.CutSuffix(inside, "]")
-		return closed && inside != "" && !strings.ContainsAny(inside, " []\\")
+		return closed && inside != "" && !strings.ContainsAny(inside, " @[]\\") // no tag is registered whose literals have an @
 	}
 	if domain == "" || len(domain) > 255 {
 		return false

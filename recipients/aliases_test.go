@@ -147,7 +147,7 @@ func FuzzAliases(f *testing.F) {
 
 // What is taken for an address is one, and quoting it gives the same again.
 func FuzzAddress(f *testing.F) {
-	for _, s := range []string{`"a b"@example.org`, "@a,@b:c@d", `"\"\\"@[IPv6:::1]`, "mrose", "ü@ü.example", "a@b@c", `""`} {
+	for _, s := range []string{`"a b"@example.org`, "@a,@b:c@d", `"\"\\"@[IPv6:::1]`, "mrose", "ü@ü.example", "a@b@c", `""`, `a@[@]`} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
