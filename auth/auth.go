@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"time"
 )
 
 // ErrRejected says that the credentials are not good: an unknown user, a wrong password, a user who
@@ -26,11 +27,30 @@ type Identity struct {
 	Home string // an absolute path; empty if the database names none
 	// Quota is how much he may keep.
 	Quota Quota
+	// Life is how long his mail stays, and what of it he sees.
+	Life Life
 }
 
 // A Quota is how much mail a user may keep. 0: the database does not say; negative: as much as he likes.
 type Quota struct {
 	Octets, Messages int64
+}
+
+// A Life is what the database says of how long a user's mail stays, and of what his sessions see. The zero value says
+// nothing. Package maildrop says what its fields mean: maildrop.Life has the same ones.
+type Life struct {
+	Retention, Undelete time.Duration
+	Deletion            string
+	Window              time.Duration
+	WindowMessages      int64
+	Folders             []string
+}
+
+// Lives is a database that knows what holds for all of its users. Many goroutines may call it at once.
+type Lives interface {
+	// Lives returns a Life for each combination of Retention and Deletion that some user has, the zero one included; no
+	// other field of them counts. CAPA tells from it the least that holds for any user. RFC 2449 section 6.7.
+	Lives() []Life
 }
 
 // A PasswordChecker knows users and their passwords. Many goroutines may call it at once.

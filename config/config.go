@@ -127,6 +127,16 @@ type Maildir struct {
 type Mail struct {
 	QuotaOctets   int64 // 0: no limit
 	QuotaMessages int   // 0: no limit
+
+	Retention       time.Duration // in whole days; 0: no limit
+	SweepAt         time.Duration // after midnight, local time
+	Undelete        time.Duration // 0: what is removed is gone
+	Deletion        string        // one of maildrop.DeletionRemove, DeletionKeep, DeletionRetrieved
+	Window          time.Duration // 0: none
+	WindowMessages  int           // 0: no limit
+	Recent          time.Duration // what recent:USER shows; 0: nobody logs in so
+	Folders         []string      // in UTF-8, with / between a folder and one in it
+	FolderDelimiter string        // before a folder in USER+FOLDER; empty: nobody logs in so
 }
 
 // History is the table [history].

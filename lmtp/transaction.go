@@ -111,7 +111,7 @@ func (s *session) find(address string) (*recipient, error) {
 		return nil, err
 	}
 	for i, owner := range owners {
-		if slices.Contains(owners[:i], owner) {
+		if slices.ContainsFunc(owners[:i], func(o maildrop.Owner) bool { return o.Name == owner.Name && o.Home == owner.Home }) {
 			continue // named twice by one address
 		}
 		err := s.safely(func() error {

@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"time"
 )
 
 var (
@@ -24,6 +25,8 @@ var (
 	// ErrDamaged says that the maildrop cannot be served until a person has looked at it. What was
 	// found must be in the error that wraps it.
 	ErrDamaged = errors.New("maildrop is damaged")
+	// ErrNoFolder says that the owner has no such folder, or that the store knows none.
+	ErrNoFolder = errors.New("no such folder")
 )
 
 // An Owner is the user whose maildrop is opened, as the user database knows him.
@@ -32,6 +35,10 @@ type Owner struct {
 	Home string // an absolute path; empty if the database names none
 	// Quota is what the database says of how much he may keep; what it does not say is the store's to say.
 	Quota Quota
+	// Life is how long his mail stays, and what of it a session sees: all that holds, whoever says so.
+	Life Life
+	// View is what this session asked for at its login.
+	View View
 }
 
 // A Quota bounds what a maildrop may hold. 0 says nothing, NoQuota that there is no bound. A store that knows
@@ -49,11 +56,65 @@ func (q Quota) Or(other Quota) Quota {
 	return Quota{Octets: bound(q.Octets, other.Octets), Messages: bound(q.Messages, other.Messages)}
 }
 
-func bound(own, other int64) int64 {
+func bound[N time.Duration | int64](own, other N) N {
 	if own == 0 {
 		own = other
 	}
 	return max(own, 0)
+}
+
+// A Life is how long an owner's mail stays, and what of it a session sees. 0 (or nil) says nothing: no limit, unless
+// Or finds one elsewhere. Off says that there is none, whatever others say.
+type Life struct {
+	// Retention is how old mail may get, in whole days: what is older is removed at night. RFC 2449 section 6.7.
+	Retention time.Duration
+	// Undelete is how long what was removed is kept, invisible, so that it can be brought back.
+	Undelete time.Duration
+	// Deletion is what becomes of messages that are marked as deleted when a session ends with QUIT: DeletionRemove (and
+	// ""), DeletionKeep or DeletionRetrieved.
+	Deletion string
+	// Window lets sessions see only what was delivered in the time before the login.
+	Window time.Duration
+	// WindowMessages lets sessions see only so many messages, the newest.
+	WindowMessages int64
+	// Folders are those whose mail sessions see too, after the owner's own: names in UTF-8, with / between a folder and
+	// one in it. Stores that know no folders have none of them. Not nil and empty: none.
+	Folders []string
+}
+
+// Off in a Life is for users for whom a limit that others have does not hold.
+const Off = -1
+
+// What Life.Deletion may be.
+const (
+	DeletionRemove    = "remove"    // they are removed: RFC 1939 section 6
+	DeletionKeep      = "keep"      // they stay where they are, and no session but one with View.Recent sees them
+	DeletionRetrieved = "retrieved" // they are removed, and so is what was retrieved: EXPIRE 0 of RFC 2449 section 6.7
+)
+
+// Or takes from another Life what this one does not say, and turns Off into 0.
+func (l Life) Or(other Life) Life {
+	l.Retention = bound(l.Retention, other.Retention)
+	l.Undelete = bound(l.Undelete, other.Undelete)
+	l.Window = bound(l.Window, other.Window)
+	l.WindowMessages = bound(l.WindowMessages, other.WindowMessages)
+	if l.Deletion == "" {
+		l.Deletion = other.Deletion
+	}
+	if l.Folders == nil {
+		l.Folders = other.Folders
+	}
+	return l
+}
+
+// A View is what of a maildrop a session sees, if that is not what its owner sees as a rule.
+type View struct {
+	// Recent, if not 0, shows all that was delivered in the time before the login, whatever Life.Window,
+	// Life.WindowMessages and Life.Deletion say.
+	Recent time.Duration
+	// Folder, if not empty, shows a folder's mail instead of the owner's own and that of Life.Folders. Names are as in
+	// there. ErrNoFolder if there is none.
+	Folder string
 }
 
 // A Store hands over maildrops. Its methods may be called from many goroutines at once.
@@ -90,6 +151,12 @@ type Maildrop interface {
 
 	// Close releases the lock. It removes nothing. The Maildrop is of no use afterwards.
 	Close() error
+}
+
+// Dated is a Maildrop that knows when its messages were delivered. Without it there are no windows.
+type Dated interface {
+	// Received returns when message n was delivered. ErrNoMessage, ErrGone as in Retrieve.
+	Received(ctx context.Context, n int) (time.Time, error)
 }
 
 // Message is what a scan listing and a unique-id listing say of one message.

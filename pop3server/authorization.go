@@ -131,7 +131,7 @@ func (s *session) enter(ctx context.Context, l *login) (response, error) {
 		return response{}, s.refuse(l, err)
 	}
 	var err error
-	s.held, err = s.srv.Maildrops.Open(ctx, maildrop.Owner{Name: id.User, Home: id.Home, Quota: maildrop.Quota(id.Quota)})
+	s.held, err = s.srv.Maildrops.Open(ctx, maildrop.Owner{Name: id.User, Home: id.Home, Quota: maildrop.Quota(id.Quota), Life: maildrop.Life(id.Life).Or(s.settings.Life)})
 	if err == nil {
 		err = s.take()
 	}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"reflect"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -147,7 +148,7 @@ func TestIdentity(t *testing.T) {
 		s.Settings.MaxPerUser = 1
 	})
 	_ = b.ask(t, "USER mary\r\nPASS a b\r\nQUIT\r\n")
-	if want := (maildrop.Owner{Name: "Mary", Home: "/home/mary"}); mail.owner != want {
+	if want := (maildrop.Owner{Name: "Mary", Home: "/home/mary"}); !reflect.DeepEqual(mail.owner, want) {
 		t.Errorf("opened for %+v", mail.owner)
 	}
 	if want := (auth.Attempt{User: "mary", Password: "a b", Remote: netip.MustParseAddr("127.0.0.1")}); attempt != want {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"dewey/auth"
+	"dewey/maildrop"
 	"dewey/pop3"
 	"dewey/sasl"
 )
@@ -59,6 +60,9 @@ type Settings struct {
 	// LoginDelay is the least time between two logins of one user; announced, and enforced, but for
 	// Trusted. Whole seconds. RFC 2449 section 6.5.
 	LoginDelay time.Duration
+
+	// Life holds for users of whom the database says nothing else.
+	Life maildrop.Life
 
 	// FailureDelay is how long the refusal of a login is held back.
 	FailureDelay time.Duration

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -327,7 +328,7 @@ func BenchmarkResolve(b *testing.B) {
 func TestOwnersHaveTheirQuota(t *testing.T) {
 	owners, err := resolver(t, Rules{}, "info: mrose\n", nil).Resolve(t.Context(), "info@example.org")
 	want := maildrop.Owner{Name: "mrose", Home: "/home/mrose", Quota: maildrop.Quota{Octets: 5, Messages: maildrop.NoQuota}}
-	if err != nil || len(owners) != 1 || owners[0] != want {
+	if err != nil || len(owners) != 1 || !reflect.DeepEqual(owners[0], want) {
 		t.Errorf("%+v, %v; want %+v", owners, err, want)
 	}
 }

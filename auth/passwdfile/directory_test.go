@@ -2,6 +2,7 @@ package passwdfile
 
 import (
 	"errors"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -49,12 +50,12 @@ func TestAuthorize(t *testing.T) {
 			if as == "gone" {
 				want = false
 			}
-			if (err == nil) != want || err == nil && got.User != as || err != nil && (!errors.Is(err, auth.ErrRejected) || got != auth.Identity{}) {
+			if (err == nil) != want || err == nil && got.User != as || err != nil && (!errors.Is(err, auth.ErrRejected) || !reflect.DeepEqual(got, auth.Identity{})) {
 				t.Errorf("%s as %s: %+v, %v", id, as, got, err)
 			}
 		}
 	}
-	if got, err := f.Authorize(t.Context(), auth.Identity{User: "desk"}, "MROSE"); err != nil || got != (auth.Identity{User: "mrose", Home: "/srv/mrose"}) {
+	if got, err := f.Authorize(t.Context(), auth.Identity{User: "desk"}, "MROSE"); err != nil || !reflect.DeepEqual(got, auth.Identity{User: "mrose", Home: "/srv/mrose"}) {
 		t.Errorf("%+v, %v", got, err)
 	}
 }

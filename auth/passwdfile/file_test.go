@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strconv"
 	"strings"
 	"sync"
@@ -62,7 +63,7 @@ func check(t testing.TB, f *File, user, password string) string {
 	switch {
 	case err == nil:
 		return id.User + " " + id.Home
-	case id != auth.Identity{}:
+	case !reflect.DeepEqual(id, auth.Identity{}):
 		t.Errorf("%s: an identity with an error", user)
 		return "both"
 	case errors.Is(err, auth.ErrRejected):

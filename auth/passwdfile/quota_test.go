@@ -3,6 +3,7 @@ package passwdfile
 import (
 	"context"
 	"errors"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -76,11 +77,11 @@ func TestQuotaOfAnIdentity(t *testing.T) {
 		},
 		"Recipient": func() (auth.Identity, error) { return file.Recipient(ctx, "MRose") },
 	} {
-		if id, err := f(); err != nil || id != mrose {
+		if id, err := f(); err != nil || !reflect.DeepEqual(id, mrose) {
 			t.Errorf("%s: %+v, %v", what, id, err)
 		}
 	}
-	if id, err := file.Authorize(ctx, mrose, "bob"); err != nil || id != bob {
+	if id, err := file.Authorize(ctx, mrose, "bob"); err != nil || !reflect.DeepEqual(id, bob) {
 		t.Errorf("Authorize: %+v, %v", id, err)
 	}
 }

@@ -3,6 +3,7 @@ package passwdfile
 import (
 	"errors"
 	"os"
+	"reflect"
 	"testing"
 
 	"dewey/auth"
@@ -17,7 +18,7 @@ func recipient(t *testing.T, f *File, user string) string {
 	switch {
 	case err == nil:
 		return id.User + " " + id.Home
-	case id != auth.Identity{}:
+	case !reflect.DeepEqual(id, auth.Identity{}):
 		return "both"
 	case errors.Is(err, auth.ErrRejected):
 		return "rejected"

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -47,7 +48,7 @@ func secret(t testing.TB, f *File, user, mechanism string) (auth.Secret, bool) {
 	if err != nil && !errors.Is(err, auth.ErrRejected) {
 		t.Fatalf("%s for %s: %v", user, mechanism, err)
 	}
-	if (s.Identity != auth.Identity{}) != (err == nil) {
+	if reflect.DeepEqual(s.Identity, auth.Identity{}) == (err == nil) {
 		t.Errorf("%s for %s: %+v with %v", user, mechanism, s.Identity, err)
 	}
 	return s, err == nil
@@ -97,7 +98,7 @@ func TestSecret(t *testing.T) {
 		}
 	}
 	s, _ := secret(t, f, "Plain", auth.APOP)
-	if s.Identity != (auth.Identity{User: "plain", Home: "/srv/plain"}) {
+	if !reflect.DeepEqual(s.Identity, auth.Identity{User: "plain", Home: "/srv/plain"}) {
 		t.Errorf("%+v", s.Identity)
 	}
 	if _, err := f.Secret(t.Context(), "plain", "PLAIN", home); err == nil || errors.Is(err, auth.ErrRejected) {

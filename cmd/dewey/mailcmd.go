@@ -82,7 +82,7 @@ func (a *app) openMail(user string, asRoot bool) (*userMail, error) {
 	if err != nil {
 		return nil, err //nolint:wrapcheck // says where
 	}
-	m := &userMail{config: c, owner: maildrop.Owner{Name: id.User, Home: id.Home, Quota: maildrop.Quota(id.Quota)}}
+	m := &userMail{config: c, owner: maildrop.Owner{Name: id.User, Home: id.Home, Quota: maildrop.Quota(id.Quota), Life: maildrop.Life(id.Life)}}
 	if m.path, err = c.MaildirPath(m.owner); err != nil {
 		return nil, err //nolint:wrapcheck // names the key and the user
 	}
