@@ -154,12 +154,7 @@ var delimiter = textual{"+", func(s string) *fault {
 // mailDomains are the names after the @. RFC 5321 sections 4.1.2 and 4.1.3, RFC 6531 section 3.3.
 var mailDomains = list(word(aString, `"example.org"`, func(s string) (string, *fault) {
 	const right = `write a domain, such as "example.org"`
-	name := strings.Map(func(r rune) rune {
-		if 'A' <= r && r <= 'Z' {
-			return r + 'a' - 'A'
-		}
-		return r
-	}, s)
+	name := foldASCII(s)
 	switch {
 	case strings.HasPrefix(name, "[") && strings.HasSuffix(name, "]") && !strings.ContainsFunc(name, func(r rune) bool { return r == ' ' || isControl(r) }):
 		return name, nil

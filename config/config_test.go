@@ -52,6 +52,7 @@ func TestDefaultsAreTheContract(t *testing.T) {
 		Users:      Users{File: "{data}/users"},
 		Recipients: Recipients{Rules: []string{"exact", "local", "detail"}, Delimiter: "+"},
 		Maildir:    Maildir{Path: "{data}/mail/{user}"},
+		Mail:       Mail{SweepAt: 3*time.Hour + 30*time.Minute, Deletion: "remove", Recent: 30 * 24 * time.Hour},
 		History:    History{Keep: 30 * 24 * time.Hour},
 		Process:    Process{Landlock: "auto"},
 	}

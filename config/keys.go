@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"dewey/maildrop"
 	"dewey/pop3"
 )
 
@@ -150,6 +151,25 @@ var keys = []key{
 		"the most octets that a user's maildrop may hold, unless the users file has a quota for him; 0: no limit"),
 	option("mail.quota_messages", number(0, maxCount), "0", func(c *Config) *int { return &c.Mail.QuotaMessages },
 		"the most messages that a user's maildrop may hold, unless the users file says another number; 0: no limit"),
+
+	option("mail.retention", retention, "0s", func(c *Config) *time.Duration { return &c.Mail.Retention },
+		"how long mail stays after its delivery, in whole days from 1d: what is older is removed at night, read or not; announced as EXPIRE; 0s: no limit"),
+	option("mail.sweep_at", clock, "03:30", func(c *Config) *time.Duration { return &c.Mail.SweepAt },
+		"when the night's work is done, in local time: mail past its retention goes, and so does for good what can't be brought back any more"),
+	option("mail.undelete", duration(0, 3650*day, ""), "0s", func(c *Config) *time.Duration { return &c.Mail.Undelete },
+		"how long what sessions and mail.retention removed can be brought back by dewey mail restore; 0s: it is gone at once"),
+	option("mail.deletion", choice(deletions...), maildrop.DeletionRemove, func(c *Config) *string { return &c.Mail.Deletion },
+		"what QUIT does with messages that are marked as deleted: remove; keep (they stay in the Maildir, and POP3 shows them no more); retrieved (remove, and with them all that was retrieved whole: EXPIRE 0)"),
+	option("mail.window", duration(0, mostDays, ""), "0s", func(c *Config) *time.Duration { return &c.Mail.Window },
+		"sessions see only what was delivered in so long a time before the login; 0s: all"),
+	option("mail.window_messages", number(0, maxCount), "0", func(c *Config) *int { return &c.Mail.WindowMessages },
+		"sessions see only the newest so many messages; 0: all"),
+	option("mail.recent", duration(0, mostDays, ""), "30d", func(c *Config) *time.Duration { return &c.Mail.Recent },
+		"what a login as recent:USER sees: all that was delivered in so long a time, also what POP3 shows no more; 0s: nobody logs in so"),
+	option("mail.folders", folders, "", func(c *Config) *[]string { return &c.Mail.Folders },
+		"the Maildir++ folders that sessions see too, after the user's own mail, such as Spam or Lists/dewey"),
+	option("mail.folder_delimiter", text(folderDelimiter), "", func(c *Config) *string { return &c.Mail.FolderDelimiter },
+		"what parts a user's name from a folder at login, as + does in mrose+Spam, which shows that folder alone; empty: nobody logs in so"),
 
 	option("history.keep", duration(0, 3650*day, ""), "30d", func(c *Config) *time.Duration { return &c.History.Keep },
 		"how long it is kept which messages each session fetched and removed, by unique-id; 0s turns it off and removes what there is"),
