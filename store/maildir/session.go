@@ -32,6 +32,7 @@ type session struct {
 	suspect map[int]bool             // sizes that the file has proved wrong
 	pending map[uint32]message.Sizes // to be written to the list
 	removed map[uint32]bool          // uids whose records are to be struck from the list
+	dates   *dates                   // when the messages were delivered; nil: nobody has asked yet
 }
 
 // Messages implements maildrop.Maildrop.

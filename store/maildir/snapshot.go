@@ -77,6 +77,8 @@ type cached struct {
 	id   fileID
 	snap *snapshot
 	size int64
+
+	dates *dates // when the messages were delivered; nil: nobody has asked yet
 }
 
 func (c *cache) get(id fileID) *snapshot {
@@ -92,10 +94,12 @@ func (c *cache) get(id fileID) *snapshot {
 
 // put keeps a snapshot in place of an older one of the same Maildir.
 func (c *cache) put(id fileID, s *snapshot) {
-	entry := &cached{id, s, s.octets()}
+	entry := &cached{id: id, snap: s, size: s.octets()}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if e, ok := c.byID[id]; ok {
+		entry.dates = e.Value.(*cached).dates
+		entry.size += entry.dates.octets()
 		c.drop(e)
 	}
 	if entry.size > c.limit {
