@@ -1,8 +1,12 @@
 package maildrop
 
 import (
+	"cmp"
 	"context"
+	"errors"
+	"fmt"
 	"io"
+	"slices"
 	"time"
 )
 
@@ -66,4 +70,139 @@ func (s *datedSubset) Received(ctx context.Context, n int) (time.Time, error) {
 		return time.Time{}, err
 	}
 	return s.dated.Received(ctx, n)
+}
+
+// Window is a maildrop with only those messages that were delivered at or after since (zero: at any time), and of these
+// only so many, those delivered last (0: all; of two that came at once the one with the higher number is the later). Their
+// order is that in m. It is m itself if nothing is left out. A message that is ErrGone when it is asked for its date is
+// left out. Any other error of m, and that it is not Dated, is Window's error; m is still open then.
+func Window(ctx context.Context, m Maildrop, since time.Time, newest int64) (Maildrop, error) {
+	all := len(m.Messages())
+	if since.IsZero() && newest <= 0 {
+		return m, nil
+	}
+	dated, ok := m.(Dated)
+	if !ok {
+		return nil, errors.New("a window on a maildrop that does not know when its messages were delivered")
+	}
+	if since.IsZero() && int64(all) <= newest {
+		return m, nil
+	}
+	type delivery struct {
+		at time.Time
+		n  int
+	}
+	var in []delivery
+	for n := 1; n <= all; n++ {
+		at, err := dated.Received(ctx, n)
+		switch {
+		case errors.Is(err, ErrGone):
+		case err != nil:
+			return nil, fmt.Errorf("when message %d was delivered: %w", n, err)
+		case !at.Before(since):
+			in = append(in, delivery{at, n})
+		}
+	}
+	if newest > 0 && int64(len(in)) > newest {
+		slices.SortFunc(in, func(a, b delivery) int { return cmp.Or(a.at.Compare(b.at), cmp.Compare(a.n, b.n)) })
+		in = in[int64(len(in))-newest:]
+		slices.SortFunc(in, func(a, b delivery) int { return cmp.Compare(a.n, b.n) })
+	}
+	if len(in) == all {
+		return m, nil
+	}
+	numbers := make([]int, len(in))
+	for i := range in {
+		numbers[i] = in[i].n
+	}
+	return Subset(m, numbers), nil
+}
+
+// Join is several maildrops as one, their messages numbered one after the other; no two of these may have one unique-id.
+// Remove and Close go on to the next maildrop after an error, and return all. It is Dated if all are. One alone is
+// itself.
+func Join(drops ...Maildrop) Maildrop {
+	if len(drops) == 1 {
+		return drops[0]
+	}
+	j := &joined{drops: drops, dated: make([]Dated, 0, len(drops))}
+	for _, m := range drops {
+		j.messages = append(j.messages, m.Messages()...)
+		j.ends = append(j.ends, len(j.messages))
+		if d, ok := m.(Dated); ok {
+			j.dated = append(j.dated, d)
+		}
+	}
+	if len(j.dated) == len(drops) {
+		return datedJoined{j}
+	}
+	return j
+}
+
+type joined struct {
+	drops    []Maildrop
+	dated    []Dated // as many as drops, or of no use
+	ends     []int   // number of the last message of each
+	messages []Message
+}
+
+// find says which maildrop has message n, and under which number.
+func (j *joined) find(n int) (drop, number int, err error) {
+	if n < 1 || n > len(j.messages) {
+		return 0, 0, ErrNoMessage
+	}
+	drop, _ = slices.BinarySearch(j.ends, n)
+	if drop > 0 {
+		n -= j.ends[drop-1]
+	}
+	return drop, n, nil
+}
+
+func (j *joined) Messages() []Message { return j.messages }
+
+func (j *joined) Retrieve(ctx context.Context, n int) (Message, io.ReadCloser, error) {
+	drop, n, err := j.find(n)
+	if err != nil {
+		return Message{}, nil, err
+	}
+	return j.drops[drop].Retrieve(ctx, n)
+}
+
+func (j *joined) Remove(ctx context.Context, numbers []int) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	parts := make([][]int, len(j.drops))
+	for _, n := range numbers {
+		drop, n, err := j.find(n)
+		if err != nil {
+			return err
+		}
+		parts[drop] = append(parts[drop], n)
+	}
+	var errs []error
+	for i, part := range parts {
+		if len(part) > 0 { // what has begun is done, however ctx ends
+			errs = append(errs, j.drops[i].Remove(context.WithoutCancel(ctx), part))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (j *joined) Close() error {
+	errs := make([]error, len(j.drops))
+	for i, m := range j.drops {
+		errs[i] = m.Close()
+	}
+	return errors.Join(errs...)
+}
+
+type datedJoined struct{ *joined }
+
+func (j datedJoined) Received(ctx context.Context, n int) (time.Time, error) {
+	drop, n, err := j.find(n)
+	if err != nil {
+		return time.Time{}, err
+	}
+	return j.dated[drop].Received(ctx, n)
 }

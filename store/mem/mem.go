@@ -36,7 +36,8 @@ type box struct {
 
 type mail struct {
 	maildrop.Message
-	stored []byte // never changed
+	received time.Time
+	stored   []byte // never changed
 }
 
 // New returns an empty Store.
@@ -58,6 +59,11 @@ func (s *Store) box(name string) *box {
 // Deliver adds a copy of a message, its lines ending in LF or CRLF, to an owner's maildrop and
 // returns its unique-id. A session that is under way does not see it.
 func (s *Store) Deliver(name string, stored []byte) string {
+	return s.DeliverAt(name, stored, time.Now())
+}
+
+// DeliverAt delivers a message as at another time.
+func (s *Store) DeliverAt(name string, stored []byte, received time.Time) string {
 	sizes, _ := message.Measure(bytes.NewReader(stored)) // such a reader has no errors
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -69,7 +75,8 @@ func (s *Store) Deliver(name string, stored []byte) string {
 			Octets:    sizes.Octets(),
 			Surrogate: sizes.Surrogate,
 		},
-		stored: bytes.Clone(stored),
+		received: received,
+		stored:   bytes.Clone(stored),
 	}
 	b.mail = append(b.mail, m)
 	return m.UID
@@ -198,19 +205,33 @@ type session struct {
 func (d *session) Messages() []maildrop.Message { return d.scan }
 
 func (d *session) Retrieve(ctx context.Context, n int) (maildrop.Message, io.ReadCloser, error) {
-	if err := ctx.Err(); err != nil {
+	m, err := d.find(ctx, n)
+	if err != nil {
 		return maildrop.Message{}, nil, err
 	}
+	return d.scan[n-1], io.NopCloser(message.NewReader(bytes.NewReader(m.stored))), nil
+}
+
+// Received implements maildrop.Dated.
+func (d *session) Received(ctx context.Context, n int) (time.Time, error) {
+	m, err := d.find(ctx, n)
+	return m.received, err
+}
+
+func (d *session) find(ctx context.Context, n int) (mail, error) {
+	if err := ctx.Err(); err != nil {
+		return mail{}, err
+	}
 	if n < 1 || n > len(d.scan) {
-		return maildrop.Message{}, nil, maildrop.ErrNoMessage
+		return mail{}, maildrop.ErrNoMessage
 	}
 	d.store.mu.Lock()
 	defer d.store.mu.Unlock()
 	i, ok := d.box.find(d.scan[n-1].UID)
 	if !ok {
-		return maildrop.Message{}, nil, maildrop.ErrGone
+		return mail{}, maildrop.ErrGone
 	}
-	return d.scan[n-1], io.NopCloser(message.NewReader(bytes.NewReader(d.box.mail[i].stored))), nil
+	return d.box.mail[i], nil
 }
 
 func (d *session) Remove(ctx context.Context, numbers []int) error {
