@@ -41,7 +41,8 @@ const mostSyncing = 16
 
 // CommitAll commits deposits that this Store made for one owner, in the order in which they were begun, at less cost
 // than one by one: the first n of them, and no others, are there. If err is nil those are all, and they are there for
-// good. If not, n of them are visible, and are also durable unless the error says otherwise; the rest are discarded.
+// good. If not, n of them are visible, and are also durable unless the error says otherwise; the rest are discarded,
+// or taken out again.
 func (s *Store) CommitAll(ctx context.Context, deposits []maildrop.Deposit) (n int, err error) {
 	if len(deposits) == 0 {
 		return 0, nil
@@ -97,7 +98,7 @@ func (s *Store) CommitAll(ctx context.Context, deposits []maildrop.Deposit) (n i
 		return 0, fault
 	}
 	if err := all[0].settle(into, path); err != nil {
-		return n, errors.Join(fault, fmt.Errorf("messages taken in, but they may be gone after a crash: %w", err))
+		return withdraw(all[:n], into, path, errors.Join(fault, err))
 	}
 	return n, fault
 }

@@ -108,18 +108,33 @@ func TestCommitAllFails(t *testing.T) {
 	}
 }
 
-// After a folder that could not be made durable the messages are visible, which the number says.
+// Where the folder could not be made durable the messages are taken out again; if one can't be, the number says
+// that it and those before it are there.
 func TestCommitAllUnsettled(t *testing.T) {
-	f := newFixture(t)
-	deposits := f.batch(3)
-	f.store.SetFault(func(op, path string) error {
-		if op == "sync" && strings.HasSuffix(path, "/new") {
-			return unix.EIO
+	for want, subjects := range []string{"", "0", "0 1", "0 1 2"} {
+		f := newFixture(t)
+		deposits := f.batch(3)
+		taken := 0
+		f.store.SetFault(func(op, path string) error {
+			switch {
+			case op == "sync" && strings.HasSuffix(path, "/new"):
+				return unix.EIO
+			case op == "unlink":
+				if taken++; taken == 4-want {
+					return unix.EROFS
+				}
+			}
+			return nil
+		})
+		n, err := f.store.CommitAll(t.Context(), deposits)
+		if n != want || !errors.Is(err, unix.EIO) || errors.Is(err, unix.EROFS) != (want > 0) {
+			t.Error(n, err)
 		}
-		return nil
-	})
-	if n, err := f.store.CommitAll(t.Context(), deposits); n != 3 || !errors.Is(err, unix.EIO) {
-		t.Error(n, err)
+		f.store.SetFault(nil)
+		f.fsckDeposits()
+		if got := f.subjects(); got != subjects {
+			t.Errorf("%d: there are %q, want %q", want, got, subjects)
+		}
 	}
 }
 

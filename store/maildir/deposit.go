@@ -24,14 +24,16 @@ var errOver = errors.New("the deposit is over")
 type deposit struct {
 	*box
 	quota maildrop.Quota
+	whose *unix.Stat_t
+	begun string // the name it is to have: names rise in the order of Deposit
 
-	tmp  int    // the folder
-	name string // of the file in it; empty: there is none
-	out  *os.File
-	in   *message.Writer
-	id   fileID    // of the file
-	at   time.Time // of an earlier delivery; zero: now
-	over bool
+	name  string   // of the file in tmp/; empty: there is none
+	out   *os.File // nil until there is something to write: who waits for DATA holds no descriptor
+	in    *message.Writer
+	id    fileID    // of the file
+	at    time.Time // of an earlier delivery; zero: now
+	final string    // its name in new/, once it is there
+	over  bool
 }
 
 // Deposit implements maildrop.Depositor. Line ends are kept as LF. It returns maildrop.ErrDamaged if new/,
@@ -55,12 +57,9 @@ func (s *Store) Deposit(ctx context.Context, owner maildrop.Owner) (maildrop.Dep
 	if err != nil {
 		return nil, err
 	}
-	d := &deposit{box: box, tmp: tmp, quota: quota}
+	_ = unix.Close(tmp)
+	d := &deposit{box: box, quota: quota, whose: whose, begun: newName()}
 	d.in = message.NewWriter(sink{d})
-	if err := d.create(whose); err != nil {
-		d.Discard()
-		return nil, err
-	}
 	return d, nil
 }
 
@@ -82,25 +81,31 @@ func (b *box) openTmp(whose *unix.Stat_t) (int, error) {
 }
 
 // create makes the file in tmp/.
-func (d *deposit) create(whose *unix.Stat_t) error {
+func (d *deposit) create() error {
+	tmp, err := d.openTmp(d.whose)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(tmp)
+	name := d.begun
 	for range mostNames {
-		name := newName()
 		path := d.file("tmp/" + name)
 		fd, err := -1, d.failing("create", path)
 		if err == nil {
 			err = again(func() (err error) {
-				fd, err = unix.Openat(d.tmp, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+				fd, err = unix.Openat(tmp, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
 				return err
 			})
 		}
 		if errors.Is(err, unix.EEXIST) {
+			name = newName()
 			continue
 		}
 		if err != nil {
 			return &os.PathError{Op: "create", Path: path, Err: err}
 		}
 		d.name, d.out = name, os.NewFile(uintptr(fd), path)
-		return adoptFile(d.out, whose)
+		return adoptFile(d.out, d.whose)
 	}
 	return &os.PathError{Op: "create", Path: d.file("tmp"), Err: unix.EEXIST}
 }
@@ -129,6 +134,12 @@ func (d *deposit) Write(p []byte) (int, error) {
 	if d.over {
 		return 0, errOver
 	}
+	if d.out == nil {
+		if err := d.create(); err != nil {
+			d.Discard()
+			return 0, err
+		}
+	}
 	return d.in.Write(p)
 }
 
@@ -154,13 +165,19 @@ func (d *deposit) Commit(ctx context.Context) error {
 		return fmt.Errorf("message not taken in: %w", err)
 	}
 	if err := d.settle(into, path); err != nil {
-		return fmt.Errorf("message taken in, but it may be gone after a crash: %w", err)
+		_, err = withdraw([]*deposit{d}, into, path, err)
+		return err
 	}
 	return nil
 }
 
 // finish makes the file whole and durable.
 func (d *deposit) finish() (message.Sizes, error) {
+	if d.out == nil { // a message of no octets
+		if err := d.create(); err != nil {
+			return message.Sizes{}, err
+		}
+	}
 	sizes, err := d.in.Close()
 	if err != nil {
 		return sizes, err
@@ -195,6 +212,7 @@ func (d *deposit) toNew(into int, sizes message.Sizes) error {
 		final := fmt.Sprintf("%s,S=%d,W=%d", name, sizes.Stored, sizes.CRLF)
 		err := d.move(into, final)
 		if err == nil || d.arrived(into, final) {
+			d.final = final
 			return nil
 		}
 		if !errors.Is(err, unix.EEXIST) {
@@ -208,7 +226,7 @@ func (d *deposit) toNew(into int, sizes message.Sizes) error {
 func (d *deposit) move(into int, final string) error {
 	err := d.failing("rename", d.file("new/"+final))
 	if err == nil {
-		err = unix.Renameat2(d.tmp, d.name, into, final, unix.RENAME_NOREPLACE)
+		err = unix.Renameat2(unix.AT_FDCWD, d.inTmp(), into, final, unix.RENAME_NOREPLACE)
 	}
 	switch {
 	case err == nil:
@@ -221,14 +239,17 @@ func (d *deposit) move(into int, final string) error {
 	if err := d.failing("link", d.file("new/"+final)); err != nil {
 		return err
 	}
-	if err := unix.Linkat(d.tmp, d.name, into, final, 0); err != nil {
+	if err := unix.Linkat(unix.AT_FDCWD, d.inTmp(), into, final, 0); err != nil {
 		return err
 	}
-	if unix.Unlinkat(d.tmp, d.name, 0) == nil {
+	if unix.Unlink(d.inTmp()) == nil {
 		d.name = ""
 	}
 	return nil
 }
+
+// inTmp is the path of the file in tmp/. It is no descriptor's, of which there may be none left when it must go.
+func (d *deposit) inTmp() string { return d.file("tmp/" + d.name) }
 
 // arrived says that the file is in new/ although the call that moved it failed: a file server may have
 // done it and its answer was lost, so that the call was made again.
@@ -268,7 +289,6 @@ func (d *deposit) Discard() {
 		_ = d.out.Close()
 	}
 	if d.name != "" {
-		_ = unix.Unlinkat(d.tmp, d.name, 0) // or somebody tidies up later
+		_ = unix.Unlink(d.inTmp()) // or somebody tidies up later
 	}
-	_ = unix.Close(d.tmp)
 }
