@@ -29,6 +29,7 @@ type User struct {
 	Scheme string // in capitals; empty for a user without a password
 	Home   string // absolute, or empty
 	Quota  auth.Quota
+	Life   auth.Life
 }
 
 // Add appends a user. An empty scheme means DefaultScheme. A file that does not exist is made, with
@@ -120,7 +121,7 @@ func List(path string, opts Options) ([]User, error) {
 		line, next := lineAt(text, offset)
 		if e, bad := parseLine(line); bad == nil && !skipped(line) {
 			if first, found := t.index[e.name]; found && int(first) == offset {
-				user := User{Name: e.name, Home: e.home, Quota: e.extra.quota}
+				user := User{Name: e.name, Home: e.home, Quota: e.extra.quota, Life: e.extra.life}
 				if h, bad := t.set.Parse(e.secret); bad == nil && e.secret != "" {
 					user.Scheme = h.Scheme
 				}

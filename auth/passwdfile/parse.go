@@ -28,6 +28,7 @@ type table struct {
 	plain  int                       // how many of them have a password that can be read
 	faulty map[string]bool           // names that stand on lines with errors
 	served served                    // how many of the users the mechanisms serve
+	lives  lives                     // of those who have no nologin
 }
 
 // An entry is what one line says.
@@ -45,10 +46,11 @@ type extra struct {
 	nets    []netip.Prefix
 	loginAs []string // names, and patterns of names
 	quota   auth.Quota
+	life    auth.Life
 }
 
 func (e *entry) identity() auth.Identity {
-	return auth.Identity{User: e.name, Home: e.home, Quota: e.extra.quota}
+	return auth.Identity{User: e.name, Home: e.home, Quota: e.extra.quota, Life: e.extra.life}
 }
 
 // parse reads a users file's text. It returns all errors at once (errors.Join), each with path, line,
@@ -93,6 +95,9 @@ func (t *table) add(line string, offset int) error {
 		return err
 	}
 	t.index[e.name] = uint32(offset)
+	if !e.extra.nologin {
+		t.lives.add(e.extra.life)
+	}
 	if !h.Locked() {
 		t.lend(h, uint32(offset))
 		if h.Plain() {
@@ -258,7 +263,7 @@ func control(r rune) bool { return r < ' ' || r == 0x7f }
 func parseExtra(field string) (extra, error) {
 	var x extra
 	for one := range strings.SplitSeq(field, " ") {
-		key, value, _ := strings.Cut(one, "=")
+		key, value, given := strings.Cut(one, "=")
 		switch key {
 		case "nologin":
 			x.nologin = true
@@ -282,6 +287,10 @@ func parseExtra(field string) (extra, error) {
 			x.loginAs = append(x.loginAs, list...)
 		case "quota", "quota_messages", "userdb_quota_rule":
 			if err := x.quotaField(key, value); err != nil {
+				return extra{}, err
+			}
+		case "retention", "undelete", "deletion", "window", "window_messages", "folders":
+			if err := x.lifeField(key, value, given); err != nil {
 				return extra{}, err
 			}
 		}

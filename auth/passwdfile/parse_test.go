@@ -6,10 +6,12 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
+	"dewey/auth"
 	"dewey/auth/passwdfile/scheme"
 )
 
@@ -161,6 +163,8 @@ func FuzzParse(f *testing.F) {
 		"a:{PBKDF2}$1$salt$5000$0123456789abcdef0123456789abcdef01234567\nb:{SSHA}x\nc:$1$salt$OiZvjWTmJFjFgNfKL5OTp0",
 		"a:{SCRAM-SHA-1}4096,H+aP2+Ox3X7kjeHyp/6dxQ==,nTueS5dTsCNvh607aImugXjNvXc=,FokZX8d4bv+SJoSMDocfAC4H4ic=\n",
 		"a:{BLF-CRYPT}$2y$05$jdwwbv1sfCbIvGMvRUi.ve2njojkOPaP6YSo55EWTI.Nhai03hzt2",
+		"a:x::::::retention=90d undelete=7h deletion=keep window=never window_messages=0 folders=Spam,Lists/dewey\nb:x::::::folders=",
+		"a:{PLAIN}x::::::retention=0 retention=36500d folders=\xff,..,/a,a//b,INBOX nologin\nb:{PLAIN}y::::::window=213503982334602d",
 	} {
 		f.Add(seed)
 	}
@@ -170,6 +174,7 @@ func FuzzParse(f *testing.F) {
 			if e := table.at(offset); e.name != name || badName(name) != "" {
 				t.Fatalf("%q is at the line of %q", name, e.name)
 			}
+			checkLife(t, table.at(offset).extra.life)
 			if offset > 0 && text[offset-1] != '\n' {
 				t.Fatalf("%q does not begin a line", name)
 			}
@@ -182,4 +187,18 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("with CRLF: %v", err)
 		}
 	})
+}
+
+// checkLife holds what was read of a line against the bounds of its fields.
+func checkLife(t *testing.T, l auth.Life) {
+	t.Helper()
+	if l.Retention < -1 || l.Retention > 0 && l.Retention%day != 0 || l.Retention > mostDays || l.Undelete < -1 || l.Undelete > mostUndelete ||
+		l.Window < -1 || l.Window > mostDays || l.WindowMessages < -1 || len(l.Folders) > mostFolders {
+		t.Fatalf("%+v", l)
+	}
+	for _, name := range l.Folders {
+		if !filepath.IsLocal(name) || filepath.Clean(name) != name || len(name) > maxFolder || !utf8.ValidString(name) || strings.ContainsFunc(name, control) {
+			t.Fatalf("a folder %q", name)
+		}
+	}
 }

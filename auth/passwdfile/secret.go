@@ -72,11 +72,7 @@ var (
 // Serves implements auth.SecretKeeper: it says whether each user who may log in (his password is not
 // locked, and he has no nologin) has a password that serves the mechanism, in the file as it is now.
 func (f *File) Serves(mechanism string) bool {
-	st, _ := f.current(context.Background())
-	if st == nil {
-		st = f.state.Load()
-	}
-	i, s := indexOf(mechanism), st.table.served
+	i, s := indexOf(mechanism), f.latest().served
 	return i >= 0 && s.users > 0 && s.of[i] == s.users
 }
 
