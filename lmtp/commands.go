@@ -175,7 +175,6 @@ func (s *session) data(string) reply {
 	if s.tx == nil || s.tx.chunked || len(s.tx.recipients) == 0 {
 		return badSequence
 	}
-	s.start()
 	s.say(reply{code: 354, text: "send the message, end with <CRLF>.<CRLF>"})
 	if s.last = s.flush(); s.last != nil {
 		return answered
@@ -217,7 +216,6 @@ func (s *session) bdat(argument string) reply {
 		return badSequence
 	}
 	s.tx.chunked = true
-	s.start()
 	if err := s.readChunk(size, s.settings.DataTimeout, s.take); err != nil {
 		return s.cut(err)
 	}

@@ -38,7 +38,7 @@ type box struct {
 
 var (
 	errPanic = errors.New("panic")
-	faultOf  = map[string]error{"full": maildrop.ErrFull, "nospace": syscall.ENOSPC, "quota": syscall.EDQUOT, "io": errors.New("secret detail"), "panic": errPanic}
+	faultOf  = map[string]error{"full": maildrop.ErrFull, "nospace": syscall.ENOSPC, "quota": syscall.EDQUOT, "files": syscall.EMFILE, "io": errors.New("secret detail"), "panic": errPanic}
 )
 
 func newBox() *box {

@@ -28,8 +28,13 @@ var refusals = []struct {
 	{maildrop.ErrFull, reply{code: 552, status: "5.2.2", text: "the recipient's maildrop is full"}},
 	{ErrTooLarge, reply{code: 552, status: "5.3.4", text: "the message is too large"}}, // RFC 1870 section 6.1
 	{syscall.ENOSPC, reply{code: 452, status: "4.3.1", text: "no room for mail at the moment"}},
+	{syscall.EMFILE, busy}, // who has too much in hand finishes that
+	{syscall.ENFILE, busy},
 	{syscall.EDQUOT, reply{code: 452, status: "4.3.1", text: "no room for mail at the moment"}},
 }
+
+// busy: RFC 3463 section 3.4, X.3.2, has excessive load for its example.
+var busy = reply{code: 451, status: "4.3.2", text: "too much at once; mail can be taken in in a while"}
 
 var later = reply{code: 451, status: "4.3.0", text: "mail can't be taken in at the moment"}
 

@@ -20,6 +20,9 @@ type Settings struct {
 	MaxRecipients int
 
 	// MaxConnections bounds the connections in all. Beyond it a client is told and sent away. 0: no bound.
+	//
+	// While a message comes in each copy of it may be an open file: MaxConnections times MaxRecipients, and up to
+	// 1000 a connection where aliases have many owners. Beyond what the process may open it is 451 for the copy.
 	MaxConnections int
 
 	// Timeout is how long a command may take to come in whole, and a reply to go out. 0 means 5 minutes,

@@ -132,7 +132,7 @@ func (s *session) find(address string) (*recipient, error) {
 	return r, nil
 }
 
-// start writes the traces before the first octet of the message.
+// start writes the traces, once, before the first octets of the message: who sends nothing makes us open nothing.
 func (s *session) start() {
 	t := s.tx
 	if t.once != nil {
@@ -153,6 +153,7 @@ func (s *session) take(p []byte) {
 	if len(p) == 0 {
 		return
 	}
+	s.start()
 	// A blank would make the message's first line a part of our Received field. RFC 5322 section 2.2.3.
 	folds := t.octets == 0 && (p[0] == ' ' || p[0] == '\t')
 	t.octets += int64(len(p))
@@ -196,6 +197,7 @@ func (s *session) write(r *recipient, p []byte) {
 // deliver commits all there is to commit, ends the transaction and gives each RCPT its reply, in their order.
 // RFC 2033 section 4.2. Not cut short by Shutdown or Close; if Close was faster nothing is committed.
 func (s *session) deliver() {
+	s.start() // of a message without octets
 	t := s.tx
 	content := t.sum.Sum(nil)
 	if !s.srv.beginCommit(s) {

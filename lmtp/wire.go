@@ -112,18 +112,19 @@ func (w *wire) readData(timeout time.Duration, take func([]byte)) error {
 	}
 }
 
-// readChunk reads the n octets that follow BDAT. RFC 3030 section 2.
+// readChunk reads the n octets that follow BDAT, and gives them to take in blocks. RFC 3030 section 2.
 func (w *wire) readChunk(n int64, timeout time.Duration, take func([]byte)) error {
 	w.each = timeout
 	defer func() { w.each = 0 }()
 	block := getBlock()
 	defer putBlock(block)
 	for n > 0 {
-		got, err := w.in.Read(block[:min(n, int64(len(block)))])
-		take(block[:got])
-		if n -= int64(got); err != nil && n > 0 {
+		part := block[:min(n, int64(len(block)))]
+		if _, err := io.ReadFull(w.in, part); err != nil {
 			return cutShort(err)
 		}
+		take(part)
+		n -= int64(len(part))
 	}
 	return nil
 }
