@@ -89,7 +89,7 @@ func (l *loader) assignLocked(ctx context.Context, known []served) (_, fresh []s
 			return nil, nil, fmt.Errorf("%w: %w", errUnread, err)
 		}
 		for i := range l.files {
-			l.files[i].record = -1
+			l.files[i].record, l.files[i].hidden = -1, false
 		}
 		if known, err = l.adoptList(list); err != nil {
 			return nil, nil, err

@@ -21,6 +21,7 @@ type file struct {
 	record int // in the list, or -1
 	sizes  message.Sizes
 	state  state
+	hidden bool // see item
 }
 
 type state uint8
@@ -69,7 +70,7 @@ const mostAttempts = 5
 var errMoved = errors.New("files moved during the scan")
 
 // open makes the session of a box that is locked.
-func (b *box) open(ctx context.Context, lock *lock) (*session, error) {
+func (b *box) open(ctx context.Context, lock *lock, owner maildrop.Owner) (*session, error) {
 	prev := b.store.cache.get(b.id)
 	l := &loader{box: b, prev: prev, known: map[string]message.Sizes{}}
 	for attempt := 1; ; attempt++ {
@@ -83,7 +84,7 @@ func (b *box) open(ctx context.Context, lock *lock) (*session, error) {
 		if snap != prev {
 			b.store.cache.put(b.id, snap)
 		}
-		return &session{box: b, lock: lock, snap: snap, pending: l.pending}, nil
+		return &session{box: b, lock: lock, snap: snap, life: owner.Life, pending: l.pending}, nil
 	}
 }
 
@@ -249,7 +250,7 @@ func (l *loader) again() *snapshot {
 		return nil
 	}
 	s := *l.prev
-	s.new, s.cur, s.extra = l.new, l.cur, nil
+	s.new, s.cur, s.extra, s.hidden = l.new, l.cur, nil, 0
 	s.items = make([]item, 0, len(l.files))
 	s.messages = make([]maildrop.Message, 0, len(l.files))
 	for i := range l.prev.items {
@@ -266,8 +267,7 @@ func (l *loader) again() *snapshot {
 			return nil
 		}
 		l.keepExtra(&s, n)
-		s.items = append(s.items, it)
-		s.messages = append(s.messages, l.prev.messages[i])
+		s.add(it, l.prev.messages[i])
 	}
 	if len(s.items) < len(l.files) {
 		return nil
@@ -409,8 +409,7 @@ func (l *loader) build(known, fresh []served) *snapshot {
 			it.uid, m.UID = list[i].record.UID, list[i].id
 			l.keepExtra(s, list[i].file)
 			missing = missing || !it.known && it.stored < 0
-			s.items = append(s.items, it)
-			s.messages = append(s.messages, m)
+			s.add(it, m)
 		}
 	}
 	if missing { // they have to be found at the next login

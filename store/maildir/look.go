@@ -16,18 +16,24 @@ type Look struct{ s *session }
 // unique-ids, as Open does. Its errors are Open's, maildrop.ErrInUse too: only who has the lock may say which
 // unique-ids there are.
 func (s *Store) Look(ctx context.Context, owner maildrop.Owner) (*Look, error) {
-	d, err := s.Open(ctx, owner)
+	d, err := s.session(ctx, owner)
 	if err != nil {
 		return nil, err
 	}
 	if err := d.Close(); err != nil {
 		return nil, err
 	}
-	return &Look{d.(*session)}, nil
+	return &Look{d}, nil
 }
 
-// Messages returns the scan, as maildrop.Maildrop's does.
+// Messages returns the scan, as maildrop.Maildrop's does, with those that are hidden.
 func (l *Look) Messages() []maildrop.Message { return l.s.Messages() }
+
+// Hidden says that message n was removed by its owner and kept: maildrop.DeletionKeep. It is so for no n that is not
+// in the scan.
+func (l *Look) Hidden(n int) bool {
+	return n >= 1 && n <= len(l.s.snap.items) && l.s.snap.items[n-1].hidden
+}
 
 // Retrieve returns message n, as maildrop.Maildrop's does. Sizes that prove wrong are not noted for others.
 func (l *Look) Retrieve(ctx context.Context, n int) (maildrop.Message, io.ReadCloser, error) {

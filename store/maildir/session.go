@@ -11,8 +11,6 @@ import (
 	"slices"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"dewey/maildrop"
 	"dewey/maildrop/message"
 	"dewey/store/maildir/uidlist"
@@ -23,6 +21,7 @@ type session struct {
 	*box
 	lock *lock
 	snap *snapshot
+	life maildrop.Life
 
 	places  map[int]place            // where message n is, if not where the snapshot says
 	refound map[string]place         // base names of the last scan for files that moved; nil: none yet
@@ -32,6 +31,7 @@ type session struct {
 	suspect map[int]bool             // sizes that the file has proved wrong
 	pending map[uint32]message.Sizes // to be written to the list
 	removed map[uint32]bool          // uids whose records are to be struck from the list
+	kept    []int                    // messages that are hidden since the scan
 	dates   *dates                   // when the messages were delivered; nil: nobody has asked yet
 }
 
@@ -254,175 +254,6 @@ func (s *session) rescan(ctx context.Context) error {
 	return nil
 }
 
-// Remove implements maildrop.Maildrop. It stops at nothing once it has begun, ctx included: what can
-// be removed is, and the error names the rest.
-func (s *session) Remove(ctx context.Context, numbers []int) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	for _, n := range numbers {
-		if n < 1 || n > len(s.snap.items) {
-			return maildrop.ErrNoMessage
-		}
-	}
-	if len(numbers) == 0 {
-		return nil
-	}
-	u := &unlinker{session: s, dirs: [2]int{-1, -1}}
-	defer u.close()
-	var errs []error
-	removed := make(map[uint32]bool, len(numbers))
-	for _, n := range numbers {
-		if err := u.remove(context.WithoutCancel(ctx), n-1); err != nil {
-			errs = append(errs, fmt.Errorf("message %d not removed: %w", n, err))
-		} else {
-			removed[s.snap.items[n-1].uid] = true
-		}
-	}
-	if err := u.otherNames(context.WithoutCancel(ctx)); err != nil {
-		errs = append(errs, err)
-		for _, n := range numbers { // it may still be there, under the unique-id that it had
-			if _, ok := u.linked[s.snap.items[n-1].base()]; ok {
-				delete(removed, s.snap.items[n-1].uid)
-			}
-		}
-	}
-	if err := u.sync(); err != nil {
-		return errors.Join(append(errs, err)...)
-	}
-	// A message that comes later under the same name is another one, with a unique-id of its own (trap 24).
-	if s.removed == nil {
-		s.removed = removed
-	} else {
-		maps.Copy(s.removed, removed)
-	}
-	return errors.Join(errs...)
-}
-
-// An unlinker removes files, and opens each folder once for that.
-type unlinker struct {
-	*session
-	dirs    [2]int // by folder; -1: not open
-	touched [2]bool
-	linked  map[string]fileID // base names of removed files that have other names somewhere
-}
-
-// otherNames removes what names removed messages still have here, if somebody moves by linking and
-// unlinking and was met in between: or they would be back.
-func (u *unlinker) otherNames(ctx context.Context) error {
-	for try := 0; len(u.linked) > 0 && try < 5; try++ {
-		if err := u.rescan(ctx); err != nil {
-			return err
-		}
-		found := false
-		for base, id := range u.linked {
-			p, ok := u.refound[base]
-			if !ok {
-				continue
-			}
-			if s, err := stampAt(u.file(p.in.String() + "/" + p.name)); err != nil || s.id != id {
-				continue // gone by now, or another message
-			}
-			found = true
-			if err := u.unlink(p); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return err
-			}
-		}
-		if !found {
-			return nil
-		}
-	}
-	return nil
-}
-
-func (u *unlinker) remove(ctx context.Context, n int) error {
-	for _, p := range u.snap.extra[n] {
-		if err := u.unlink(p); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-	}
-	for range 5 {
-		p, err := u.place(n)
-		if err == nil {
-			err = u.unlink(p)
-			if err == nil {
-				u.setPlace(n, place{})
-				return nil
-			}
-			if errors.Is(err, fs.ErrNotExist) {
-				err = u.refind(ctx, n, p)
-			}
-		}
-		if errors.Is(err, maildrop.ErrGone) {
-			u.touched = [2]bool{true, true} // somebody else's removal is to be as durable
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return fmt.Errorf("%s: %w", u.snap.items[n].name, errMoving)
-}
-
-func (u *unlinker) dir(f folder) (int, error) {
-	if u.dirs[f] < 0 {
-		fd, _, err := u.openFolder(f)
-		if err != nil {
-			return -1, err
-		}
-		u.dirs[f] = fd
-	}
-	return u.dirs[f], nil
-}
-
-func (u *unlinker) unlink(p place) error {
-	path := u.file(p.in.String() + "/" + p.name)
-	if err := u.failing("unlink", path); err != nil {
-		return &os.PathError{Op: "unlink", Path: path, Err: err}
-	}
-	fd, err := u.dir(p.in)
-	if err != nil {
-		return err
-	}
-	var st unix.Stat_t
-	if err := unix.Fstatat(fd, p.name, &st, unix.AT_SYMLINK_NOFOLLOW); err == nil && st.Nlink > 1 {
-		if u.linked == nil {
-			u.linked = map[string]fileID{}
-		}
-		u.linked[p.base()] = fileID{uint64(st.Dev), st.Ino}
-	}
-	err = u.uncount(fd, p, &st, func() error { return unix.Unlinkat(fd, p.name, 0) })
-	if err != nil {
-		return &os.PathError{Op: "unlink", Path: path, Err: err}
-	}
-	u.touched[p.in] = true
-	return nil
-}
-
-func (u *unlinker) sync() error {
-	for _, f := range []folder{inNew, inCur} {
-		if !u.touched[f] {
-			continue
-		}
-		fd, err := u.dir(f)
-		if err == nil {
-			err = errors.Join(u.failing("sync", u.file(f.String())), unix.Fsync(fd))
-		}
-		if err != nil {
-			return fmt.Errorf("removed messages may come back after a crash: %w", err)
-		}
-	}
-	return nil
-}
-
-func (u *unlinker) close() {
-	for _, fd := range u.dirs {
-		if fd >= 0 {
-			_ = unix.Close(fd)
-		}
-	}
-}
-
 // closeWait is how long Close waits for another program that writes the list.
 const closeWait = 200 * time.Millisecond
 
@@ -442,42 +273,50 @@ func (s *session) flush() error {
 	if len(s.pending) == 0 && len(s.removed) == 0 {
 		return nil
 	}
+	written := false
 	list, err := s.update(context.Background(), closeWait, func(l *listFile) bool {
-		if !l.onDisk || l.Validity != s.snap.validity {
-			return false
-		}
-		l.Next = max(l.Next, s.snap.next)
-		l.Records = slices.DeleteFunc(l.Records, func(rec uidlist.Record) bool { return s.removed[rec.UID] })
-		for i := range l.Records {
-			rec := &l.Records[i]
-			switch sizes, ok := s.pending[rec.UID]; {
-			case !ok:
-			case sizes == distrusted:
-				rec.Unset(uidlist.KeyAdded)
-				rec.Unset(uidlist.KeyVirtual)
-			default:
-				record(rec, sizes)
-			}
-		}
-		return true
+		written = s.amend(l)
+		return written
 	})
-	if err != nil {
-		return err
+	if err == nil && written {
+		s.publish(list)
 	}
-	s.publish(list)
-	return nil
+	return err
 }
 
-// publish hands what was measured to the sessions to come.
+// amend brings a list up to date with what the session has found out and done; false if it is another list by now.
+func (s *session) amend(l *listFile) bool {
+	if !l.onDisk || l.Validity != s.snap.validity {
+		return false
+	}
+	l.Next = max(l.Next, s.snap.next)
+	l.Records = slices.DeleteFunc(l.Records, func(rec uidlist.Record) bool { return s.removed[rec.UID] })
+	for i := range l.Records {
+		if sizes, ok := s.pending[l.Records[i].UID]; ok {
+			amend(&l.Records[i], sizes)
+		}
+	}
+	return true
+}
+
+// amend writes sizes to a record, or takes those away that are not to be believed.
+func amend(rec *uidlist.Record, sizes message.Sizes) {
+	if sizes == distrusted {
+		rec.Unset(uidlist.KeyAdded)
+		rec.Unset(uidlist.KeyVirtual)
+		return
+	}
+	record(rec, sizes)
+}
+
+// publish hands what was measured, and what has become of the messages, to the sessions to come.
 func (s *session) publish(list *listFile) {
 	if s.store.cache.get(s.id) != s.snap {
 		return
 	}
 	next := *s.snap
-	if list.List != nil {
-		next.list, next.lines = list.proof, len(list.Records)
-	}
-	if len(s.sizes) > 0 || len(s.suspect) > 0 {
+	next.list, next.lines = list.proof, len(list.Records)
+	if len(s.sizes) > 0 || len(s.suspect) > 0 || len(s.kept) > 0 {
 		next.items, next.messages = slices.Clone(next.items), slices.Clone(next.messages)
 	}
 	for n, sizes := range s.sizes {
@@ -487,6 +326,12 @@ func (s *session) publish(list *listFile) {
 	}
 	for n := range maps.Keys(s.suspect) {
 		next.items[n].known = false
+	}
+	for _, n := range s.kept {
+		if it := &next.items[n]; !it.hidden {
+			it.hidden = true
+			next.hidden++
+		}
 	}
 	if len(s.removed) > 0 {
 		next.strike(s.removed)

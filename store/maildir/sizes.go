@@ -16,8 +16,9 @@ const mostClaimed = 1 << 40
 // mostSurrogate is more than a surrogate can be longer than the message.
 const mostSurrogate = 32 * message.MaxHeader
 
-// recorded takes what a record says of the file's sizes. What was measured by now counts more.
+// recorded takes what a record says of the file. Sizes that were measured by now count more.
 func (f *file) recorded(rec *uidlist.Record) {
+	_, f.hidden = rec.Get(uidlist.KeyRemoved)
 	if f.state != unknown && f.state != claimed {
 		return
 	}
@@ -91,7 +92,7 @@ func record(rec *uidlist.Record, s message.Sizes) {
 
 // item is what the snapshot keeps of the file.
 func (f *file) item() (item, maildrop.Message) {
-	it := item{name: f.name, in: f.in, stored: f.sizes.Stored}
+	it := item{name: f.name, in: f.in, stored: f.sizes.Stored, hidden: f.hidden}
 	switch f.state {
 	case measured, justNow:
 		it.known = true

@@ -17,6 +17,7 @@ type snapshot struct {
 
 	items    []item
 	messages []maildrop.Message // of items, in the same order
+	hidden   int                // how many of items are
 	extra    map[int][]place    // other names that a message's file has
 }
 
@@ -27,6 +28,7 @@ type item struct {
 	uid    uint32
 	in     folder
 	known  bool // measured, and stored is the size it was measured at
+	hidden bool // removed by its owner, and kept: see KeyRemoved
 }
 
 func (it *item) place() place { return place{it.name, it.in} }
@@ -36,7 +38,7 @@ func (it *item) base() string { return it.place().base() }
 // their names is not known (see guard).
 func (s *snapshot) strike(removed map[uint32]bool) {
 	old := *s
-	s.items, s.messages, s.extra = nil, nil, nil
+	s.items, s.messages, s.extra, s.hidden = nil, nil, nil, 0
 	s.new.settled, s.cur.settled = false, false
 	for i := range old.items {
 		if removed[old.items[i].uid] {
@@ -48,8 +50,15 @@ func (s *snapshot) strike(removed map[uint32]bool) {
 			}
 			s.extra[len(s.items)] = places
 		}
-		s.items = append(s.items, old.items[i])
-		s.messages = append(s.messages, old.messages[i])
+		s.add(old.items[i], old.messages[i])
+	}
+}
+
+func (s *snapshot) add(it item, m maildrop.Message) {
+	s.items = append(s.items, it)
+	s.messages = append(s.messages, m)
+	if it.hidden {
+		s.hidden++
 	}
 }
 

@@ -84,6 +84,15 @@ func New(opts Options) *Store {
 // Open implements maildrop.Store. It returns maildrop.ErrDamaged if new/ or cur/ is no folder, or if
 // the list has more than a few malformed lines.
 func (s *Store) Open(ctx context.Context, owner maildrop.Owner) (maildrop.Maildrop, error) {
+	d, err := s.session(ctx, owner)
+	if err != nil {
+		return nil, err
+	}
+	return d.shown(owner.View), nil
+}
+
+// session locks the owner's Maildir and takes the scan.
+func (s *Store) session(ctx context.Context, owner maildrop.Owner) (*session, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -101,7 +110,7 @@ func (s *Store) Open(ctx context.Context, owner maildrop.Owner) (maildrop.Maildr
 			_ = lock.release()
 		}
 	}()
-	d, err := box.open(ctx, lock)
+	d, err := box.open(ctx, lock, owner)
 	if err != nil {
 		return nil, err
 	}

@@ -9,7 +9,7 @@ import (
 const MaxUID = 1<<32 - 2
 
 // Keys of a record that this project knows. Others are kept as they are. S, W, P and O are Dovecot's;
-// E and U are dewey's own, which Dovecot keeps when it rewrites a list.
+// E, U and D are dewey's own, which Dovecot keeps when it rewrites a list.
 const (
 	KeyStored    = 'S' // octets as stored
 	KeyVirtual   = 'W' // octets with CRLF line ends, without a line end added to the last line
@@ -17,6 +17,7 @@ const (
 	KeyOrder     = 'O' // POP3 order: records that have it come first, the lowest before all
 	KeyAdded     = 'E' // octets that sending adds to W; where it stands, S and W were measured
 	KeySurrogate = 'U' // octets of the surrogate (RFC 6856); -1: there is none
+	KeyRemoved   = 'D' // removed by its owner, and kept: when, in seconds since 1970
 )
 
 // A List is a whole uid list.
