@@ -28,6 +28,8 @@ func FuzzParse(f *testing.F) {
 	}
 	f.Add([]byte("[pop3]\r\nlisten = [\r\n"), "pop3.listen=[[[")
 	f.Add([]byte(`a = "`), "=")
+	f.Add([]byte("mail.folders = ['a', 'A']"), "mail.retention=36500d")
+	f.Add([]byte("[mail]\nsweep_at='00:00'\nundelete='1h'"), "mail.folders=Spam,Lists/dewey")
 	f.Fuzz(func(t *testing.T, data []byte, set string) {
 		c, problems := parse("dewey.toml", data, []string{set})
 		if len(problems) > 0 {
