@@ -35,6 +35,12 @@ func say(t *testing.T, c net.Conn, in *bufio.Reader, send, want string) {
 	}
 }
 
+// Messages with and without a Message-ID.
+const (
+	identified = "BDAT 24 LAST\r\nMessage-ID: <1@x>\r\n\r\nx\r\n"
+	anonymous  = "BDAT 14 LAST\r\nSubject: x\r\n\r\n"
+)
+
 const envelope = "LHLO x\r\nMAIL FROM:<a@b>\r\nRCPT TO:<ann@d>\r\n"
 
 // Shutdown sends idle clients away with 421 and lets a message come to its end. RFC 5321 section 3.8.
@@ -279,10 +285,12 @@ func TestSettings(t *testing.T) {
 // after the connection broke before the replies had gone out. After QUIT the same octets are another message.
 func TestRetry(t *testing.T) {
 	b := newBench(t, listen(t, "tcp"), nil)
-	const team = "LHLO x\r\nMAIL FROM:<a@b>\r\nRCPT TO:<team@d>\r\nBDAT 3 LAST\r\nx\r\nQUIT\r\n"
+	const team = "LHLO x\r\nMAIL FROM:<a@b>\r\nRCPT TO:<team@d>\r\n" + identified + "QUIT\r\n"
 	count := func() string {
 		return fmt.Sprintf("%d %d %d", len(b.box.got("ann")), len(b.box.got("bob")), len(b.box.got("cid")))
 	}
+	other := strings.Replace(team, "1@x", "2@x", 1)
+	cron := strings.Replace(team, "Message-ID", "Message-NO", 1)
 	for _, c := range []struct{ fault, in, codes, count string }{
 		{"write bob io", team, "451", "0 0 0"},
 		{"commit ann io", team, "451", "0 0 0"},
@@ -290,8 +298,10 @@ func TestRetry(t *testing.T) {
 		{"commit cid full", team, "552", "1 1 0"},
 		{"", team, "250", "1 1 1"},
 		{"", team, "250", "2 2 2"}, // the retry is over
-		{"", strings.Replace(team, "x\r\nQ", "y\r\nQ", 1), "250", "3 3 3"},
-		{"", strings.Replace(team, "x\r\nQ", "y\r\nQ", 1), "250", "4 4 4"},
+		{"", other, "250", "3 3 3"},
+		{"", other, "250", "4 4 4"},
+		{"commit cid io", cron, "451", "5 5 4"},
+		{"", cron, "250", "6 6 5"}, // twice rather than never
 	} {
 		step, owner, _ := strings.Cut(c.fault, " ")
 		owner, kind, _ := strings.Cut(owner, " ")
@@ -303,27 +313,41 @@ func TestRetry(t *testing.T) {
 	}
 }
 
+// Within a day, and with a Message-ID: what is like another message without one is another message.
 func TestRetryAfterLostReply(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t, newPipes(), nil)
-		for range 3 {
-			c := b.pipe.dial()
-			in := bufio.NewReader(c)
-			say(t, c, in, "", "220")
-			say(t, c, in, "LHLO x\r\n", "250 ")
-			say(t, c, in, "MAIL FROM:<a@b>\r\n", "250 ")
-			say(t, c, in, "RCPT TO:<ann@d>\r\n", "250 ")
-			if _, err := io.WriteString(c, "BDAT 3 LAST\r\nx\r\n"); err != nil {
-				t.Fatal(err)
+	for _, c := range []struct {
+		message string
+		pause   time.Duration
+		want    int
+	}{
+		{identified, 0, 1},
+		{identified, 6 * time.Hour, 1}, // Exim's longest pause
+		{identified, 25 * time.Hour, 3},
+		{anonymous, 0, 3},
+		{anonymous, 6 * time.Hour, 3},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBench(t, newPipes(), nil)
+			for range 3 {
+				conn := b.pipe.dial()
+				in := bufio.NewReader(conn)
+				say(t, conn, in, "", "220")
+				say(t, conn, in, "LHLO x\r\n", "250 ")
+				say(t, conn, in, "MAIL FROM:<a@b>\r\n", "250 ")
+				say(t, conn, in, "RCPT TO:<ann@d>\r\n", "250 ")
+				if _, err := io.WriteString(conn, c.message); err != nil {
+					t.Fatal(err)
+				}
+				synctest.Wait() // it is committed, and the reply waits for a reader
+				conn.Close()
+				synctest.Wait()
+				time.Sleep(c.pause) // in the bubble's time
 			}
-			synctest.Wait() // it is committed, and the reply waits for a reader
-			c.Close()
-			synctest.Wait()
-		}
-		if n := len(b.box.got("ann")); n != 1 {
-			t.Errorf("%d messages", n)
-		}
-	})
+			if n := len(b.box.got("ann")); n != c.want {
+				t.Errorf("%d messages of %q, %v apart, want %d", n, c.message, c.pause, c.want)
+			}
+		})
+	}
 }
 
 // Who has shown that he read the replies and then falls silent sends another message, if it has the same octets.
@@ -338,7 +362,7 @@ func TestRetryAfterSilence(t *testing.T) {
 			in := bufio.NewReader(conn)
 			say(t, conn, in, "", "220")
 			say(t, conn, in, envelope, "250 2.1.5")
-			say(t, conn, in, "BDAT 3 LAST\r\nx\r\n", "250 2.0.0 delivered")
+			say(t, conn, in, identified, "250 2.0.0 delivered")
 			if c.last != "" {
 				say(t, conn, in, c.last, "250 2.0.0 ok")
 			}

@@ -15,7 +15,7 @@
 // served. Nobody gets anything unless all the copies could be written; then they are committed one after the
 // other, and the first that fails ends it with its own refusal. A mail that some lack is never said to be
 // delivered: it would be lost. When the sender tries again, those who have it do not get it once more, if it
-// is within a week, comes with the same octets, sender and address, and we were not restarted. The same is
-// done where the connection broke before the replies had gone out (the problem of RFC 1047). That holds for one
-// retry, and for the next if that fails in turn: after it the same octets are another message.
+// is within a day, has a Message-ID, comes with the same octets, sender and address, and we were not restarted. The
+// same is done where the connection broke before the replies had gone out (the problem of RFC 1047). That holds for
+// one retry, and for the next if that fails in turn: after it the same octets are another message.
 package lmtp

@@ -1,6 +1,7 @@
 package lmtp
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"slices"
@@ -11,7 +12,10 @@ import (
 )
 
 const (
-	memorySpan = 7 * 24 * time.Hour // longer than senders try
+	// memorySpan is longer than any pause between two tries. Postfix waits 4000 s at most (maximal_backoff_time),
+	// sendmail comes with every queue run, and Exim every 15 minutes at first and every 6 hours at last; the rest is for
+	// the outage that took the reply away.
+	memorySpan = 24 * time.Hour
 	memorySize = 10_000
 )
 
@@ -25,6 +29,30 @@ type memory struct {
 
 // A mark is one message for one owner by one address.
 type mark [sha256.Size]byte
+
+// An identity tells whether a message has a Message-ID: no two messages have the same (RFC 5322 section 3.6.4). Equal
+// octets without one, such as cron's, are likelier two messages, and none of them may be swallowed.
+type identity struct {
+	found bool
+	over  bool   // the header section has ended
+	line  []byte // the beginning of the line that has not ended
+}
+
+// look takes the next octets of a message.
+func (i *identity) look(p []byte) {
+	const enough = len("Message-ID") + 10 // blanks may stand before the colon: RFC 5322 section 4.5.4
+	for len(p) > 0 && !i.over {
+		part, rest, ended := bytes.Cut(p, []byte("\n"))
+		i.line = append(i.line, part[:min(len(part), enough-len(i.line))]...)
+		if !ended {
+			return
+		}
+		name, _, is := bytes.Cut(i.line, []byte(":"))
+		i.found = i.found || is && bytes.EqualFold(bytes.TrimRight(name, " \t"), []byte("Message-ID"))
+		i.over = len(bytes.TrimRight(i.line, "\r")) == 0
+		i.line, p = i.line[:0], rest
+	}
+}
 
 // marked computes a mark. Lengths keep the parts apart.
 func marked(content []byte, from, address string, owner maildrop.Owner) mark {

@@ -2,6 +2,8 @@ package lmtp
 
 import (
 	"encoding/binary"
+	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -29,6 +31,36 @@ func TestMemory(t *testing.T) {
 			t.Error(len(m.since), len(m.order))
 		}
 	})
+}
+
+// A Message-ID is a field of the header section, however the message is cut, and nothing else. RFC 5322 sections 3.6.4
+// and 4.5.4.
+func TestIdentity(t *testing.T) {
+	long := strings.Repeat("x", 100)
+	for text, want := range map[string]bool{
+		"Message-ID: <1@x>\r\n\r\n":                    true,
+		"Subject: x\r\nmessage-id:<1@x>\r\n\r\n":       true,
+		"Subject: x\nMESSAGE-ID: <1@x>\n\n":            true,
+		"Message-Id \t: <1@x>\r\n\r\n":                 true,
+		"X: " + long + "\r\nMessage-ID: <1@x>\r\n\r\n": true,
+		"": false, "Message-ID": false, "\r\n": false,
+		"Subject: x\r\n\r\nMessage-ID: <1@x>\r\n\r\n":        false,
+		"\r\nMessage-ID: <1@x>\r\n":                          false,
+		"Subject: x\r\n Message-ID: <1@x>\r\n\r\n":           false,
+		"X-Message-ID: <1@x>\r\nMessage-IDs: <1@x>\r\n\r\n":  false,
+		"Resent-Message-ID: <1@x>\r\nMessage-ID <1@x>\r\n\r": false,
+		long + "\r\n" + long + "Message-ID: <1@x>\r\n\r\n":   false,
+	} {
+		for _, size := range []int{1, 2, 3, 7, len(text) + 1} {
+			var i identity
+			for p := range slices.Chunk([]byte(text), size) {
+				i.look(p)
+			}
+			if i.found != want || cap(i.line) > 64 {
+				t.Errorf("%.30q in pieces of %d: %v, want %v", text, size, i.found, want)
+			}
+		}
+	}
 }
 
 // Nothing that differs has the same mark.

@@ -31,6 +31,7 @@ type transaction struct {
 	chunked    bool         // BDAT has begun
 	octets     int64
 	sum        hash.Hash // of the content
+	identity   identity
 }
 
 // A recipient is an address and who is meant by it. If RCPT named it twice it is in the list twice.
@@ -164,6 +165,7 @@ func (s *session) take(p []byte) {
 		return
 	}
 	_, _ = t.sum.Write(p)
+	t.identity.look(p)
 	for _, r := range t.once {
 		if folds {
 			s.write(r, []byte("\r\n"))
@@ -239,7 +241,7 @@ func (s *session) deliver() {
 func (s *session) commit(ctx context.Context, r *recipient, content []byte) {
 	for _, c := range r.copies {
 		c.mark = marked(content, s.tx.from, r.address, c.owner)
-		c.had = s.srv.memory.take(c.mark)
+		c.had = s.tx.identity.found && s.srv.memory.take(c.mark)
 		if r.err == nil && !c.had {
 			began := time.Now()
 			r.err = s.safely(func() error { return c.deposit.Commit(ctx) })
@@ -257,7 +259,7 @@ func (s *session) commit(ctx context.Context, r *recipient, content []byte) {
 			done = append(done, c.mark)
 		}
 	}
-	if r.partly = r.err != nil && len(done) > 0; r.partly {
+	if r.partly = r.err != nil && len(done) > 0; r.partly && s.tx.identity.found {
 		s.srv.memory.add(done)
 	}
 }
@@ -270,7 +272,7 @@ func (s *session) tell(r *recipient) {
 		if c.committed || c.had {
 			err = nil
 		}
-		if r.err == nil {
+		if r.err == nil && t.identity.found {
 			s.untold = append(s.untold, c.mark)
 		}
 		log := s.log.With("id", t.id, "from", t.from, "to", r.address, "user", c.owner.Name, "octets", t.octets)
