@@ -52,7 +52,9 @@ type daemon struct {
 	certificates *certificate.Keeper
 	throttle     *auth.Throttle
 	proxies      atomic.Pointer[proxyheader.Proxies]
-	quota        atomic.Pointer[maildrop.Quota]
+	current      atomic.Pointer[config.Config] // what is in effect, for other goroutines
+	reloaded     chan struct{}                 // tells the night's work of it
+	mail         *maildir.Store
 	server       *pop3server.Server
 	history      *history.Recorder
 	recipients   *recipients.Resolver
@@ -94,8 +96,11 @@ func (d *daemon) run() error {
 	for s, l := range d.listeners() {
 		d.serve(s, l)
 	}
+	nights, dawn := context.WithCancel(ctx)
+	defer dawn()
+	d.serving.Go(func() { d.night().run(nights) })
 	d.manager.ready(d.status())
-	err := d.loop()
+	err := d.loop(dawn)
 	stop()
 	d.serving.Wait()
 	return err
@@ -121,9 +126,9 @@ func (d *daemon) prepare() error {
 	if d.recipients, err = openRecipients(c, d.users, d.log); err != nil {
 		return err
 	}
-	d.takeQuota(c)
-	mail := maildir.New(maildir.Options{Path: maildirOf(c), Logger: d.log, Quota: func() maildrop.Quota { return *d.quota.Load() }})
-	d.lmtp = &lmtp.Server{Recipients: resolve(d.recipients), Mail: mail, Logger: d.log}
+	d.current.Store(c)
+	d.mail = maildir.New(maildir.Options{Path: maildirOf(c), Logger: d.log, Quota: func() maildrop.Quota { return quotaOf(d.current.Load()) }})
+	d.lmtp = &lmtp.Server{Recipients: resolve(d.recipients), Mail: d.mail, Logger: d.log}
 	if err := d.lmtp.Reconfigure(mailSettings(c)); err != nil { // checks them
 		return fmt.Errorf("settings: %w", err)
 	}
@@ -132,7 +137,7 @@ func (d *daemon) prepare() error {
 	d.history = history.New(history.Options{Dir: historyDir(c), Keep: c.History.Keep, Logger: d.log})
 	d.server = &pop3server.Server{
 		Users:     d.users,
-		Maildrops: mail,
+		Maildrops: d.mail,
 		Settings:  settings(c),
 		Logger:    d.log,
 		Throttle:  d.throttle,
@@ -234,6 +239,7 @@ func settings(c *config.Config) pop3server.Settings {
 		MaxPerAddress:      c.Login.MaxPerAddress,
 		Trusted:            c.Login.TrustedNetworks,
 		Language:           c.POP3.Language,
+		Life:               lifeOf(c),
 	}
 	if c.POP3.ShowVersion {
 		s.Implementation = "dewey-" + shortVersion()
@@ -256,14 +262,21 @@ func (d *daemon) takeProxies(c *config.Config) {
 	d.proxies.Store(&proxies)
 }
 
-func (d *daemon) takeQuota(c *config.Config) {
-	quota := quotaOf(c)
-	d.quota.Store(&quota)
-}
-
 // quotaOf is what holds for users of whom the users file says nothing else.
 func quotaOf(c *config.Config) maildrop.Quota {
 	return maildrop.Quota{Octets: c.Mail.QuotaOctets, Messages: int64(c.Mail.QuotaMessages)}
+}
+
+// lifeOf is the same of how long mail stays, and what of it sessions see.
+func lifeOf(c *config.Config) maildrop.Life {
+	return maildrop.Life{
+		Retention:      c.Mail.Retention,
+		Undelete:       c.Mail.Undelete,
+		Deletion:       c.Mail.Deletion,
+		Window:         c.Mail.Window,
+		WindowMessages: int64(c.Mail.WindowMessages),
+		Folders:        c.Mail.Folders,
+	}
 }
 
 var tlsVersions = map[string]uint16{config.TLS12: tls.VersionTLS12, config.TLS13: tls.VersionTLS13}
@@ -401,9 +414,9 @@ func (d *daemon) status() string {
 	return strings.Join(at, ", ")
 }
 
-// loop does what signals say until the server has ended. The watchdog's ticks come from here: a
-// manager that hears none knows that signals are not heard either.
-func (d *daemon) loop() error {
+// loop does what signals say until the server has ended; ending is called when that begins. The watchdog's ticks come
+// from here: a manager that hears none knows that signals are not heard either.
+func (d *daemon) loop(ending func()) error {
 	ticks, stop := d.manager.watchdog()
 	defer stop()
 	var ended chan struct{} // not nil: ending
@@ -425,6 +438,7 @@ func (d *daemon) loop() error {
 			case ended == nil:
 				d.log.Info("ending: waiting for sessions", "signal", sig.String(), "grace", d.grace)
 				d.manager.stopping()
+				ending()
 				ended, hurry = d.end()
 			default:
 				d.log.Warn("ending at once", "signal", sig.String())

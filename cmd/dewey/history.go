@@ -110,8 +110,8 @@ func parsePrefix(s string) (netip.Prefix, error) {
 	return netip.PrefixFrom(ip, ip.BitLen()), nil
 }
 
-// parseTime reads a time ago, a date, or both date and time. A date is its first moment, so many days later, where
-// the command runs.
+// parseTime reads a time ago, a date, or both date and time. A date is its first moment, so many days later. Without
+// a zone they are where the command runs.
 func parseTime(s string, now time.Time, days int) (time.Time, error) {
 	if s == "" {
 		return time.Time{}, nil
@@ -124,6 +124,11 @@ func parseTime(s string, now time.Time, days int) (time.Time, error) {
 	}
 	if t, err := time.Parse(time.RFC3339, s); err == nil {
 		return t, nil
+	}
+	for _, layout := range []string{"2006-01-02T15:04", "2006-01-02T15:04:05"} {
+		if t, err := time.ParseInLocation(layout, s, now.Location()); err == nil {
+			return t, nil
+		}
 	}
 	return time.Time{}, fmt.Errorf("%q is no time; write a time ago such as 2d or 12h, a date such as 2026-11-23, or 2026-11-23T15:04:05Z", s)
 }

@@ -74,7 +74,7 @@ type importer struct {
 
 	read, done     int // messages: met, and met up to the last one of which all is known
 	added, doubles int
-	empty          int
+	empty, old     int // old: the next night removes them again
 	shown          time.Time
 }
 
@@ -111,6 +111,10 @@ func (in *importer) run(user string, files []string) error {
 	err = errors.Join(err, in.commit(ctx))
 	in.clear()
 	said := in.say("%s", in.summary())
+	if in.old > 0 {
+		fmt.Fprintf(in.err, "dewey: %s older than %s, the retention of %s: the next night removes them, unless mail.retention or the users file says otherwise\n",
+			plural(int64(in.old), "message")+map[bool]string{true: " is", false: " are"}[in.old == 1], lasting(in.owner.Life.Retention), in.owner.Name)
+	}
 	if err != nil {
 		return fmt.Errorf("%w\nAll before that is safe. To go on: the same command with --skip %d", trimmed(err), in.done)
 	}
@@ -277,6 +281,9 @@ func (in *importer) message(ctx context.Context, item mailfile.Item) error {
 		}
 		in.batch = append(in.batch, pending{d, in.read})
 		in.size += n
+		if stay := in.owner.Life.Retention; stay > 0 && !item.At.IsZero() && time.Since(item.At) > stay {
+			in.old++
+		}
 	}
 	if len(in.batch) >= mostBatch || in.size >= mostOctets {
 		return in.commit(ctx)

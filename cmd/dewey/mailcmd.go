@@ -27,14 +27,14 @@ import (
 func (a *app) mailCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "mail",
-		Short: "List, show, add and remove a user's mail",
-		Long: "List, show, add and remove what is in a user's maildrop, and say what his sessions did, beside a running server.\n" +
+		Short: "List, show, add, remove and restore a user's mail",
+		Long: "List, show, add, remove and bring back what is in a user's maildrop, and say what his sessions did, beside a running server.\n" +
 			"docs/MAIL.md says more. They end with 75 if a session has the maildrop, and to try again later would be right;\n" +
 			"else with 0 or 1.",
 		Args: onlyCommands,
 		RunE: help,
 	}
-	cmd.AddCommand(a.mailList(), a.mailShow(), a.mailAdd(), a.mailRemove(), a.mailHistory())
+	cmd.AddCommand(a.mailList(), a.mailShow(), a.mailAdd(), a.mailRemove(), a.mailRestore(), a.mailHistory())
 	return cmd
 }
 
@@ -82,7 +82,7 @@ func (a *app) openMail(user string, asRoot bool) (*userMail, error) {
 	if err != nil {
 		return nil, err //nolint:wrapcheck // says where
 	}
-	m := &userMail{config: c, owner: maildrop.Owner{Name: id.User, Home: id.Home, Quota: maildrop.Quota(id.Quota), Life: maildrop.Life(id.Life)}}
+	m := &userMail{config: c, owner: maildrop.Owner{Name: id.User, Home: id.Home, Quota: maildrop.Quota(id.Quota), Life: maildrop.Life(id.Life).Or(lifeOf(c))}}
 	if m.path, err = c.MaildirPath(m.owner); err != nil {
 		return nil, err //nolint:wrapcheck // names the key and the user
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"strconv"
 	"strings"
 	"time"
@@ -19,13 +20,14 @@ import (
 )
 
 func (a *app) mailList() *cobra.Command {
-	var asJSON bool
+	var asJSON, removed bool
 	cmd := &cobra.Command{
 		Use:   "list USER",
 		Short: "List the messages in a user's maildrop",
 		Long: "List the messages in a user's maildrop as a POP3 session would see them: number, unique-id, octets, date, from and\n" +
 			"subject. The date is that of the header section if it can be read, else that of the delivery. Numbers hold for\n" +
 			"one session, unique-ids for good.\n\n" +
+			"With --removed it is what dewey mail restore can bring back, and when it was removed.\n\n" +
 			"In the table, who a message is from is cut, and at a terminal the subject too. Signs that a terminal acts upon are\n" +
 			`written as \x1b or \u202e. JSON has all.`,
 		Args: mailArgs(0, 0),
@@ -34,7 +36,7 @@ func (a *app) mailList() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			look, err := m.look(context.Background())
+			list, err := m.list(context.Background(), removed)
 			if err != nil {
 				return err
 			}
@@ -42,32 +44,60 @@ func (a *app) mailList() *cobra.Command {
 			if asJSON {
 				show = a.mailJSON
 			}
-			return show(m.owner.Name, look)
+			return show(m.owner.Name, list)
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	cmd.Flags().BoolVar(&removed, "removed", false, "list what was removed, and can be brought back")
 	return cmd
+}
+
+// A mailing is messages to be listed.
+type mailing struct {
+	rows []mailRow
+	open func(i int) (delivered time.Time, stored io.ReadCloser, err error)
+}
+
+func (m *userMail) list(ctx context.Context, removed bool) (*mailing, error) {
+	if removed {
+		return m.listRemoved(ctx)
+	}
+	look, err := m.look(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return listLook(look), nil
+}
+
+func listLook(look *maildir.Look) *mailing {
+	list := &mailing{open: func(i int) (time.Time, io.ReadCloser, error) { return look.Stored(context.Background(), i+1) }}
+	for i, message := range look.Messages() {
+		list.rows = append(list.rows, mailRow{Number: i + 1, UniqueID: message.UID, Octets: message.Octets, Kept: look.Hidden(i + 1)})
+	}
+	return list
 }
 
 // A mailRow is a message in a list.
 type mailRow struct {
-	Number    int       `json:"number"`
-	UniqueID  string    `json:"unique_id"`
-	Octets    int64     `json:"octets"`
-	Date      time.Time `json:"date"`
-	Delivered time.Time `json:"delivered"`
-	From      string    `json:"from"`
-	Subject   string    `json:"subject"`
-	Error     string    `json:"error,omitempty"` // why there is no more
+	Number    int        `json:"number,omitempty"` // 0: it was removed
+	UniqueID  string     `json:"unique_id"`
+	Octets    int64      `json:"octets"`
+	Date      time.Time  `json:"date"`
+	Delivered time.Time  `json:"delivered"`
+	From      string     `json:"from"`
+	Subject   string     `json:"subject"`
+	Removed   *time.Time `json:"removed,omitempty"`
+	Folder    string     `json:"folder,omitempty"` // if it was removed from one
+	Kept      bool       `json:"kept,omitempty"`   // sessions do not see it, although it is there
+	Error     string     `json:"error,omitempty"`  // why there is no more
 }
 
-// rows calls f for each message. One that can't be read is listed all the same.
-func rows(look *maildir.Look, f func(*mailRow) error) error {
+// each calls f for each message. One that can't be read is listed all the same.
+func (list *mailing) each(f func(*mailRow) error) error {
 	var buf []byte
-	for i, m := range look.Messages() {
-		row := mailRow{Number: i + 1, UniqueID: m.UID, Octets: m.Octets}
+	for i, row := range list.rows {
 		var err error
-		if buf, err = row.read(look, buf); err != nil {
+		if buf, err = row.read(list.open, i, buf); err != nil {
 			row.Error = err.Error()
 			if errors.Is(err, maildrop.ErrGone) {
 				row.Error = "it was removed meanwhile"
@@ -80,8 +110,8 @@ func rows(look *maildir.Look, f func(*mailRow) error) error {
 	return nil
 }
 
-func (row *mailRow) read(look *maildir.Look, buf []byte) ([]byte, error) {
-	at, r, err := look.Stored(context.Background(), row.Number)
+func (row *mailRow) read(open func(int) (time.Time, io.ReadCloser, error), i int, buf []byte) ([]byte, error) {
+	at, r, err := open(i)
 	if err != nil {
 		return buf, err //nolint:wrapcheck // names the file
 	}
@@ -100,11 +130,11 @@ func (row *mailRow) read(look *maildir.Look, buf []byte) ([]byte, error) {
 	return section, nil
 }
 
-func totals(messages []maildrop.Message) (octets int64) {
-	for i := range messages {
-		octets += messages[i].Octets
+func (list *mailing) octets() (n int64) {
+	for i := range list.rows {
+		n += list.rows[i].Octets
 	}
-	return octets
+	return n
 }
 
 // mostFrom is how many columns a table has for whom a message is from, leastSubject for its subject at least.
@@ -113,14 +143,30 @@ const (
 	leastSubject = 12
 )
 
-func (a *app) mailTable(_ string, look *maildir.Look) error {
-	messages := look.Messages()
+// first is what the first column has: a number, or when it was removed.
+func (row *mailRow) first() string {
+	text := strconv.Itoa(row.Number)
+	if row.Removed != nil {
+		text = row.Removed.Local().Format(time.DateTime)
+	}
+	if row.Kept {
+		text += "*"
+	}
+	return text
+}
+
+func (a *app) mailTable(_ string, list *mailing) error {
 	columns, isTerminal := widthOf(a.out)
-	number, id, octets := len("NUMBER"), len("UNIQUE-ID"), len("OCTETS")
-	number = max(number, len(strconv.Itoa(len(messages))))
-	for i := range messages {
-		id = max(id, len(messages[i].UID))
-		octets = max(octets, len(strconv.FormatInt(messages[i].Octets, 10)))
+	head, number, id, octets, kept := "NUMBER", 0, len("UNIQUE-ID"), len("OCTETS"), false
+	for i := range list.rows {
+		row := &list.rows[i]
+		if row.Removed != nil {
+			head = "REMOVED"
+		}
+		number = max(number, len(head), len(row.first()))
+		id = max(id, len(row.UniqueID))
+		octets = max(octets, len(strconv.FormatInt(row.Octets, 10)))
+		kept = kept || row.Kept
 	}
 	w := bufio.NewWriterSize(a.out, 64<<10)
 	line := func(n, uid, size, date, from, subject string) {
@@ -131,34 +177,36 @@ func (a *app) mailTable(_ string, look *maildir.Look) error {
 		fmt.Fprintf(w, "%*s  %-*s  %*s  %-16s  %s%*s  %s", number, n, id, uid, octets, size, date, from, mostFrom-taken, "", subject)
 		fmt.Fprintln(w)
 	}
-	if len(messages) > 0 {
-		line("NUMBER", "UNIQUE-ID", "OCTETS", "DATE", "FROM", "SUBJECT")
+	if len(list.rows) > 0 {
+		line(head, "UNIQUE-ID", "OCTETS", "DATE", "FROM", "SUBJECT")
 	}
-	err := rows(look, func(row *mailRow) error {
+	err := list.each(func(row *mailRow) error {
 		date, from, subject := row.Date.Local().Format("2006-01-02 15:04"), visible(author(row.From)), visible(row.Subject)
 		if row.Error != "" {
 			date, from, subject = "-", "-", "("+visible(row.Error)+")"
 		}
-		line(strconv.Itoa(row.Number), row.UniqueID, strconv.FormatInt(row.Octets, 10), date, orDash(from), orDash(subject))
+		line(row.first(), row.UniqueID, strconv.FormatInt(row.Octets, 10), date, orDash(from), orDash(subject))
 		return nil
 	})
-	fmt.Fprintf(w, "%s, %s\n", plural(int64(len(messages)), "message"), plural(totals(messages), "octet"))
+	fmt.Fprintf(w, "%s, %s\n", plural(int64(len(list.rows)), "message"), plural(list.octets(), "octet"))
+	if kept {
+		fmt.Fprintln(w, "* removed by a session, and kept in the Maildir: mail.deletion = \"keep\"")
+	}
 	return errors.Join(err, w.Flush())
 }
 
 // mailJSON writes a message at a time: there may be many.
-func (a *app) mailJSON(user string, look *maildir.Look) error {
-	messages := look.Messages()
+func (a *app) mailJSON(user string, list *mailing) error {
 	w := bufio.NewWriterSize(a.out, 64<<10)
-	fmt.Fprintf(w, "{\n  \"user\": %s,\n  \"count\": %d,\n  \"octets\": %d,\n  \"messages\": [", jsonText(user), len(messages), totals(messages))
+	fmt.Fprintf(w, "{\n  \"user\": %s,\n  \"count\": %d,\n  \"octets\": %d,\n  \"messages\": [", jsonText(user), len(list.rows), list.octets())
 	before := "\n    "
-	err := rows(look, func(row *mailRow) error {
+	err := list.each(func(row *mailRow) error {
 		row.From, row.Subject, row.Error = readable(row.From), readable(row.Subject), readable(row.Error)
 		_, err := fmt.Fprintf(w, "%s%s", before, jsonText(row))
 		before = ",\n    "
 		return err
 	})
-	if len(messages) > 0 {
+	if len(list.rows) > 0 {
 		fmt.Fprint(w, "\n  ")
 	}
 	fmt.Fprint(w, "]\n}\n")

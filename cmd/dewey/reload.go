@@ -67,7 +67,11 @@ func (d *daemon) apply(c *config.Config) error {
 	}
 	d.throttle.Reconfigure(limits(c))
 	d.takeProxies(c)
-	d.takeQuota(c)
+	d.current.Store(c)
+	select {
+	case d.reloaded <- struct{}{}:
+	default: // it will look anyway
+	}
 	d.move(append(must, may...), fresh)
 	d.config = c
 	var late []string

@@ -80,16 +80,7 @@ func loginKey(folder string) ([]byte, error) {
 	}
 	key = make([]byte, keySize)
 	_, _ = rand.Read(key) // never fails
-	f, err := os.CreateTemp(folder, ".login-key-*")
-	if err != nil {
-		return nil, fmt.Errorf("data: %w", err)
-	}
-	_, err = f.Write(key)
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = os.Rename(f.Name(), name)
-	}
-	if err != nil {
-		_ = os.Remove(f.Name())
+	if err := replaceFile(name, key); err != nil {
 		return nil, fmt.Errorf("data: %w", err)
 	}
 	return key, nil
@@ -126,7 +117,7 @@ func (d *daemon) become(c *config.Config) error {
 	if err != nil {
 		return fmt.Errorf("process.user: %w", err)
 	}
-	ours := []string{c.Data, filepath.Join(c.Data, "login-key"), filepath.Join(c.Data, "tls"), filepath.Join(c.Data, "acme"), historyDir(c)}
+	ours := []string{c.Data, filepath.Join(c.Data, "login-key"), sweptFile(c), filepath.Join(c.Data, "tls"), filepath.Join(c.Data, "acme"), historyDir(c)}
 	if c.Source("users.file").IsDefault() {
 		ours = append(ours, c.UsersFile())
 	}

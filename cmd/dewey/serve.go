@@ -35,7 +35,7 @@ func (a *app) serveCommand() *cobra.Command {
 			signals := make(chan os.Signal, 4)
 			signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 			defer signal.Stop(signals)
-			d := &daemon{log: log, load: a.load, file: a.file, grace: grace, signals: signals, manager: manager{log}, confine: confine.Restrict}
+			d := &daemon{log: log, load: a.load, file: a.file, grace: grace, signals: signals, manager: manager{log}, confine: confine.Restrict, reloaded: make(chan struct{}, 1)}
 			return d.run()
 		},
 	}

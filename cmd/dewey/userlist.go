@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -35,7 +36,7 @@ func (a *app) userList() *cobra.Command {
 			users, faults := passwdfile.List(c.UsersFile(), usersOptions(c)) // the right lines, even if some are wrong
 			rows := make([]listed, len(users))
 			for i, u := range users {
-				rows[i] = listed{User: u, quota: maildrop.Quota(u.Quota).Or(quotaOf(c))}
+				rows[i] = listed{User: u, quota: maildrop.Quota(u.Quota).Or(quotaOf(c)), life: maildrop.Life(u.Life).Or(lifeOf(c))}
 			}
 			if !noUsage {
 				a.count(c, rows)
@@ -56,6 +57,7 @@ func (a *app) userList() *cobra.Command {
 type listed struct {
 	passwdfile.User
 	quota maildrop.Quota // 0: none
+	life  maildrop.Life
 	used  *maildir.Usage // nil: not known
 }
 
@@ -105,10 +107,24 @@ func (a *app) listJSON(_ *config.Config, rows []listed, usage bool) error {
 		Messages      *int64 `json:"messages,omitempty"`
 		QuotaOctets   int64  `json:"quota_octets"` // 0: none
 		QuotaMessages int64  `json:"quota_messages"`
+
+		Retention      string   `json:"retention,omitempty"` // each as in the configuration; where it is missing there is no limit
+		Undelete       string   `json:"undelete,omitempty"`
+		Deletion       string   `json:"deletion,omitempty"` // where it is missing: remove
+		Window         string   `json:"window,omitempty"`
+		WindowMessages int64    `json:"window_messages,omitempty"`
+		Folders        []string `json:"folders,omitempty"`
 	}
 	out := make([]row, len(rows))
 	for i, r := range rows {
-		out[i] = row{User: r.Name, Scheme: r.Scheme, Home: r.Home, QuotaOctets: r.quota.Octets, QuotaMessages: r.quota.Messages}
+		out[i] = row{
+			User: r.Name, Scheme: r.Scheme, Home: r.Home, QuotaOctets: r.quota.Octets, QuotaMessages: r.quota.Messages,
+			Retention: lastingIf(r.life.Retention), Undelete: lastingIf(r.life.Undelete), Window: lastingIf(r.life.Window),
+			WindowMessages: r.life.WindowMessages, Folders: r.life.Folders,
+		}
+		if r.life.Deletion != maildrop.DeletionRemove {
+			out[i].Deletion = r.life.Deletion
+		}
 		if usage && r.used != nil {
 			out[i].Octets, out[i].Messages = &r.used.Octets, &r.used.Messages
 		}
@@ -116,6 +132,14 @@ func (a *app) listJSON(_ *config.Config, rows []listed, usage bool) error {
 	e := json.NewEncoder(a.out)
 	e.SetIndent("", "  ")
 	return e.Encode(out)
+}
+
+// lastingIf is empty for no time.
+func lastingIf(d time.Duration) string {
+	if d == 0 {
+		return ""
+	}
+	return lasting(d)
 }
 
 func quotaText(q maildrop.Quota) string {

@@ -1,0 +1,368 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"dewey/auth"
+	"dewey/maildrop"
+	"dewey/store/maildir"
+)
+
+// A dark night is one whose clocks, users and maildrops are the test's. In a bubble it is midnight UTC at first.
+type darkNight struct {
+	night
+	out    bytes.Buffer
+	at     atomic.Int64  // mail.sweep_at
+	jump   time.Duration // of the wall clock
+	reload chan struct{}
+	zone   *time.Location
+	names  []string
+	turns  []string // user, and when it was
+	err    func(user string) error
+	end    context.CancelFunc
+	ended  chan struct{}
+}
+
+func newNight(t *testing.T) *darkNight {
+	n := &darkNight{zone: time.UTC, reload: make(chan struct{}, 1), names: []string{"mrose"}, err: func(string) error { return nil }, ended: make(chan struct{})}
+	n.at.Store(int64(3*time.Hour + 30*time.Minute))
+	began := time.Now()
+	n.night = night{
+		log:      slog.New(slog.NewTextHandler(&n.out, nil)),
+		file:     filepath.Join(t.TempDir(), "swept"),
+		at:       func() time.Duration { return time.Duration(n.at.Load()) },
+		reloaded: n.reload,
+		users:    func() ([]string, error) { return n.names, nil },
+		owner: func(_ context.Context, user string) (maildrop.Owner, error) {
+			if user == "gone" {
+				return maildrop.Owner{}, fmt.Errorf("%w: gone", auth.ErrRejected)
+			}
+			return maildrop.Owner{Name: user, Life: maildrop.Life{Retention: 90 * 24 * time.Hour}}, nil
+		},
+		sweep: func(_ context.Context, o maildrop.Owner, now time.Time) (maildir.Swept, error) {
+			n.turns = append(n.turns, o.Name+" "+n.wall().Format("02 15:04"))
+			if err := n.err(o.Name); err != nil {
+				return maildir.Swept{}, err
+			}
+			return maildir.Swept{Expired: []maildrop.Message{{UID: "1", Octets: 7}, {UID: "2", Octets: 8}}, Purged: 3}, nil
+		},
+		wall:    func() time.Time { return time.Now().Add(n.jump).In(n.zone) },
+		elapsed: func() time.Duration { return time.Since(began) },
+	}
+	return n
+}
+
+// start runs it in a bubble, until the test's end.
+func (n *darkNight) start(t *testing.T) {
+	ctx, end := context.WithCancel(t.Context())
+	n.end = end
+	go func() {
+		defer close(n.ended)
+		n.run(ctx)
+	}()
+	t.Cleanup(end)
+}
+
+// last says that the night before was so long before the next one.
+func (n *darkNight) last(t *testing.T, before time.Duration) {
+	t.Helper()
+	if err := writeSwept(n.file, nextTime(n.wall(), n.night.at()).Add(-before)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (n *darkNight) want(t *testing.T, turns ...string) {
+	t.Helper()
+	if !slices.Equal(n.turns, turns) {
+		t.Errorf("%q, want %q; log:\n%s", n.turns, turns, &n.out)
+	}
+}
+
+// pass lets time go by.
+func pass(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
+// The first night only notes the time; those after it do the work, each once, and note theirs.
+func TestNights(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNight(t)
+		n.names = []string{"mrose", "gone", "bob"}
+		n.start(t)
+		pass(5 * time.Hour)
+		n.want(t)
+		if at, err := readSwept(n.file); err != nil || at.Format(time.DateTime) != "2000-01-01 03:30:00" {
+			t.Errorf("%v, %v", at, err)
+		}
+		if !strings.Contains(n.out.String(), "the first night") {
+			t.Error(&n.out)
+		}
+		pass(48 * time.Hour)
+		n.want(t, "mrose 02 03:30", "bob 02 03:30", "mrose 03 03:30", "bob 03 03:30")
+		for _, line := range []string{
+			`msg="old mail removed" user=bob messages=2 octets=15 older_than=90d`,
+			`msg="night's work done" users=2 removed=4 purged=6 left_over=0 took=0s`,
+		} {
+			if strings.Count(n.out.String(), line) != 2 {
+				t.Errorf("no %q in\n%s", line, &n.out)
+			}
+		}
+		if strings.Contains(n.out.String(), "WARN") {
+			t.Error(&n.out)
+		}
+		if left, err := os.ReadDir(filepath.Dir(n.file)); err != nil || len(left) != 1 {
+			t.Errorf("%v, %v", left, err)
+		}
+	})
+}
+
+// A clock that is not to be believed removes nothing; a night after does, if it is right then.
+func TestNightsByAWrongClock(t *testing.T) {
+	for name, test := range map[string]struct {
+		prepare func(n *darkNight, t *testing.T)
+		jump    time.Duration // after an hour
+		word    string
+	}{
+		"damaged note":      {func(n *darkNight, t *testing.T) { write(t, n.file, "x") }, 0, "does not hold when"},
+		"another version":   {func(n *darkNight, t *testing.T) { write(t, n.file, "dewey swept 2\n1999-12-31T03:30:00Z\n") }, 0, "does not hold when"},
+		"long ago":          {func(n *darkNight, t *testing.T) { n.last(t, 37*time.Hour) }, 0, "was 37h0m0s ago, on 1999-12-30T14:30:00Z"},
+		"just now":          {func(n *darkNight, t *testing.T) { n.last(t, 11*time.Hour) }, 0, "was 11h0m0s ago"},
+		"in the future":     {func(n *darkNight, t *testing.T) { n.last(t, -24*time.Hour) }, 0, "was -24h0m0s ago"},
+		"put forward":       {func(n *darkNight, t *testing.T) { n.last(t, 24*time.Hour) }, 2 * time.Hour, "was set by 2h0m0s"},
+		"put forward years": {func(n *darkNight, t *testing.T) { n.last(t, 24*time.Hour) }, 10000 * time.Hour, "was set by 10000h0m0s"},
+		"put back":          {func(n *darkNight, t *testing.T) { n.last(t, 24*time.Hour) }, -61 * time.Minute, "was set by -1h1m0s"},
+		"put back years":    {func(n *darkNight, t *testing.T) { n.last(t, 24*time.Hour) }, -10000 * time.Hour, "was set by -10000h0m0s"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n := newNight(t)
+				test.prepare(n, t)
+				n.start(t)
+				pass(time.Hour)
+				n.jump = test.jump
+				for d := time.Duration(0); !strings.Contains(n.out.String(), "is left out"); d += glance {
+					if d > 25*time.Hour {
+						t.Fatalf("nothing in a day: %s", &n.out)
+					}
+					pass(glance)
+				}
+				n.want(t)
+				if log := n.out.String(); !strings.Contains(log, test.word) || strings.Count(log, "\n") != 1 {
+					t.Error(log)
+				}
+				pass(48 * time.Hour) // the next one may be too near
+				if len(n.turns) < 1 || !strings.HasSuffix(n.turns[0], "03:30") {
+					t.Errorf("%q\n%s", n.turns, &n.out)
+				}
+			})
+		})
+	}
+}
+
+func write(t *testing.T, name, text string) {
+	t.Helper()
+	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A clock that is set a little, as is the rule, keeps nothing from its turn.
+func TestNightsByAClockThatIsCorrected(t *testing.T) {
+	for _, d := range []time.Duration{12 * time.Hour, 23 * time.Hour, 25 * time.Hour, 36 * time.Hour} {
+		synctest.Test(t, func(t *testing.T) {
+			n := newNight(t)
+			n.last(t, d)
+			n.start(t)
+			pass(time.Hour)
+			n.jump = 59 * time.Minute
+			pass(3 * time.Hour)
+			if len(n.turns) != 1 {
+				t.Errorf("%v: %q\n%s", d, n.turns, &n.out)
+			}
+		})
+	}
+}
+
+// Where summer time begins and ends there is one night a day, at the time or within the hour.
+func TestNightsOfSummerTime(t *testing.T) {
+	berlin, err := time.LoadLocation("Europe/Berlin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		from  string
+		turns []string
+	}{
+		{"2000-03-24 12:00", []string{"25 02:30", "26 03:30", "27 02:30"}}, // from 02:00 to 03:00 on 26 March
+		{"2000-10-27 12:00", []string{"28 02:30", "29 02:30", "30 02:30"}}, // from 03:00 to 02:00 on 29 October
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			n := newNight(t)
+			n.zone = berlin
+			n.at.Store(int64(2*time.Hour + 30*time.Minute))
+			from, err := time.ParseInLocation("2006-01-02 15:04", test.from, berlin)
+			if err != nil {
+				t.Fatal(err)
+			}
+			n.jump = time.Until(from)
+			n.last(t, 24*time.Hour)
+			n.start(t)
+			pass(72 * time.Hour)
+			for i, at := range test.turns {
+				if len(n.turns) != 3 || n.turns[i] != "mrose "+at {
+					t.Fatalf("%q, want %q\n%s", n.turns, test.turns, &n.out)
+				}
+			}
+		})
+	}
+}
+
+// Another mail.sweep_at holds at once: neither twice in a day, nor at a time that has passed.
+func TestNightsAndReloads(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNight(t)
+		n.last(t, 24*time.Hour)
+		n.start(t)
+		set := func(at time.Duration) {
+			n.at.Store(int64(at))
+			n.reload <- struct{}{}
+		}
+		pass(time.Hour)
+		set(time.Hour + time.Minute)
+		pass(time.Minute)
+		n.want(t, "mrose 01 01:01")
+		set(30 * time.Minute)
+		pass(12 * time.Hour)
+		n.want(t, "mrose 01 01:01")
+		pass(12 * time.Hour)
+		n.want(t, "mrose 01 01:01", "mrose 02 00:30")
+		n.reload <- struct{}{} // that says nothing new
+		pass(24 * time.Hour)
+		n.want(t, "mrose 01 01:01", "mrose 02 00:30", "mrose 03 00:30")
+	})
+}
+
+// Whose maildrop is in use is tried again for an hour; a fault of one keeps nobody from his turn.
+func TestNightsOfBusyUsers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNight(t)
+		n.names = []string{"busy", "long", "broken", "mrose"}
+		n.err = func(user string) error {
+			switch {
+			case user == "long", user == "busy" && time.Now().Before(time.Date(2000, 1, 1, 3, 44, 0, 0, time.UTC)):
+				return fmt.Errorf("open: %w", maildrop.ErrInUse)
+			case user == "broken":
+				return errors.New("the disk")
+			}
+			return nil
+		}
+		n.last(t, 24*time.Hour)
+		n.start(t)
+		pass(3*time.Hour + 31*time.Minute)
+		n.want(t, "busy 01 03:30", "long 01 03:30", "broken 01 03:30", "mrose 01 03:30")
+		n.reload <- struct{}{}
+		pass(time.Minute)
+		n.want(t, "busy 01 03:30", "long 01 03:30", "broken 01 03:30", "mrose 01 03:30")
+		pass(4 * time.Hour)
+		tries := map[string]int{}
+		for _, turn := range n.turns {
+			user, _, _ := strings.Cut(turn, " ")
+			tries[user]++
+		}
+		if tries["busy"] != 4 || tries["long"] != 13 || tries["broken"] != 1 || tries["mrose"] != 1 {
+			t.Errorf("%q", n.turns)
+		}
+		for _, line := range []string{
+			`level=ERROR msg="night's work" user=broken error="the disk"`,
+			`user=long`,
+			`msg="night's work done" users=2 removed=4 purged=6 left_over=2 took=1h0m0s`,
+		} {
+			if strings.Count(n.out.String(), line) != 1 {
+				t.Errorf("not once %q in\n%s", line, &n.out)
+			}
+		}
+		pass(20 * time.Hour)
+		if last := n.turns[len(n.turns)-4:]; !slices.Contains(last, "long 02 03:30") {
+			t.Errorf("%q", last)
+		}
+	})
+}
+
+// The end of the server ends it in the middle, and while it waits; a night that was cut short is not made up for at
+// the next start.
+func TestNightsEnd(t *testing.T) {
+	for _, when := range []string{"in a turn", "between tries", "by day"} {
+		t.Run(when, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n := newNight(t)
+				n.names = []string{"ann", "bob", "mrose"}
+				n.err = func(user string) error {
+					switch {
+					case when == "in a turn" && user == "bob":
+						n.end()
+						return context.Canceled
+					case when == "between tries":
+						return maildrop.ErrInUse
+					}
+					return nil
+				}
+				n.last(t, 24*time.Hour)
+				n.start(t)
+				pass(3*time.Hour + 32*time.Minute)
+				n.end()
+				synctest.Wait()
+				select {
+				case <-n.ended:
+				default:
+					t.Error("it goes on")
+				}
+				if strings.Contains(n.out.String(), "ERROR") {
+					t.Error(&n.out)
+				}
+				if when == "in a turn" && !strings.Contains(n.out.String(), "users=1 removed=2 purged=3 left_over=2") {
+					t.Error(&n.out)
+				}
+			})
+		})
+	}
+}
+
+// That the time can't be kept hinders the next night, not this one; and so it is if some lines of the users file are
+// wrong.
+func TestNightsWithFaults(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNight(t)
+		n.file += strings.Repeat("x", 245) // a name that leaves no room for a file to be written beside it
+		write(t, n.file, "dewey swept 1\n1999-12-31T03:30:00Z\n")
+		n.users = func() ([]string, error) { return n.names, errors.New("users:7: no colon") }
+		n.start(t)
+		pass(4 * time.Hour)
+		n.want(t, "mrose 01 03:30")
+		for _, word := range []string{"can't be kept", "users:7: no colon"} {
+			if !strings.Contains(n.out.String(), word) {
+				t.Errorf("no %q in %s", word, &n.out)
+			}
+		}
+	})
+}
+
+func TestLasting(t *testing.T) {
+	for text, d := range map[string]time.Duration{"1d": 24 * time.Hour, "90d": 90 * 24 * time.Hour, "36h": 36 * time.Hour, "30m": 30 * time.Minute, "1h30m": 90 * time.Minute, "1m1s": 61 * time.Second} {
+		if got := lasting(d); got != text {
+			t.Errorf("%v: %q, want %q", d, got, text)
+		}
+	}
+}
