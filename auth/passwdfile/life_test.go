@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -246,5 +247,23 @@ func TestEditKeepsTheLife(t *testing.T) {
 	}}, {Name: "ann", Scheme: "PLAIN"}}
 	if diff := cmp.Diff(want, list); err != nil || diff != "" {
 		t.Errorf("%v %s", err, diff)
+	}
+}
+
+// The extra fields in the examples of the document are read as such.
+func TestDocumentationExamples(t *testing.T) {
+	data, err := os.ReadFile("../../docs/CONFIGURATION.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	examples := regexp.MustCompile(`(?m)^    (\w+:\{[A-Z0-9-]+\}…::::::.*)$`).FindAllStringSubmatch(string(data), -1)
+	if len(examples) < 7 {
+		t.Errorf("found only %d examples", len(examples))
+	}
+	for _, e := range examples {
+		got, err := parseLine(e[1])
+		if err != nil || reflect.DeepEqual(got.extra, extra{}) {
+			t.Errorf("%s: %v", e[1], err)
+		}
 	}
 }
