@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -60,7 +61,7 @@ func parseAliases(path, text string, domains []string) (table, error) {
 	p := &parser{path: path, domains: domains, table: table{}}
 	entry, first := []string(nil), 0
 	number := 0
-	for line := range strings.Lines(text) {
+	for line := range strings.Lines(strings.TrimPrefix(text, "\ufeff")) { // editors put a byte order mark there
 		number++
 		line = strings.TrimSuffix(strings.TrimSuffix(line, "\n"), "\r")
 		blank := strings.TrimLeft(line, " \t")
@@ -194,6 +195,9 @@ func cut(text string, separator byte, most int) (fields []field, ok bool) {
 
 // key reads what stands left of the colon, or says what is wrong with it.
 func (p *parser) key(text string) (key, wrong string) {
+	if wrong := hidden(text); wrong != "" {
+		return "", wrong
+	}
 	if text == everybody {
 		return everybody, ""
 	}
@@ -233,6 +237,9 @@ func (p *parser) target(text string) (target, string) {
 	case bare != "" && bare[0] == ':':
 		return target{}, ":include: and the like: dewey reads one file; the targets themselves, with commas between, would be right"
 	}
+	if wrong := hidden(text); wrong != "" {
+		return target{}, wrong
+	}
 	text, plain := strings.CutPrefix(text, `\`)
 	a, ok := parseAddress(text)
 	if !ok {
@@ -252,7 +259,14 @@ func (p *parser) target(text string) (target, string) {
 // a copy. aliases(5).
 func (p *parser) link(a *alias) {
 	for i, t := range a.targets {
-		if to := p.table[t.address.key()]; to != a && !t.plain {
+		to := p.table[t.address.key()]
+		if t.plain {
+			continue
+		}
+		if t.address.key() == everybody && (to == nil || to == a) {
+			p.fault(t.line, "* is nobody; right of the colon the users, such as mrose, would be right, or %s for a user of that name", `\*`)
+		}
+		if to != a {
 			a.targets[i].to = to
 		}
 	}
@@ -284,6 +298,17 @@ func (p *parser) follow(a *alias, path []*alias) {
 	if a.depth == maxDepth {
 		p.fault(a.line, "more than %d aliases one behind the other; to name the users themselves would be right", maxDepth)
 	}
+}
+
+// hidden says what is wrong with a name that looks like another one.
+func hidden(text string) string {
+	for _, r := range text {
+		// The joiners belong to some scripts: RFC 5892 appendix A.
+		if r > '~' && (unicode.IsSpace(r) || unicode.IsControl(r) || unicode.Is(unicode.Cf, r) && r != '\u200c' && r != '\u200d') {
+			return fmt.Sprintf("%s has the character %U, which can't be seen or looks like a blank; the name without it would be right", quote(text), r)
+		}
+	}
+	return ""
 }
 
 // quote shows a part of a line in an error: cut, and without control octets.
