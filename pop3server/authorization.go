@@ -44,7 +44,7 @@ func (s *session) capa(context.Context, []string) (response, error) {
 		"RESP-CODES",     // RFC 2449 section 6.4
 		"AUTH-RESP-CODE", // RFC 3206 section 6
 		"PIPELINING",     // RFC 2449 section 6.6
-		"EXPIRE NEVER",   // RFC 2449 section 6.7: the server itself removes nothing
+		s.expire(),       // RFC 2449 section 6.7
 		"UTF8",           // RFC 6856 section 2, without USER: names and passwords are octets here
 		"LANG",           // RFC 6856 section 3
 		"IMPLEMENTATION "+s.settings.Implementation, // RFC 2449 section 6.9
@@ -130,24 +130,25 @@ func (s *session) enter(ctx context.Context, l *login) (response, error) {
 	if err := s.place.login(id.User, s.srv.settings.Load()); err != nil {
 		return response{}, s.refuse(l, err)
 	}
-	var err error
-	s.held, err = s.srv.Maildrops.Open(ctx, maildrop.Owner{Name: id.User, Home: id.Home, Quota: maildrop.Quota(id.Quota), Life: maildrop.Life(id.Life).Or(s.settings.Life)})
-	if err == nil {
-		err = s.take()
-	}
-	if err != nil {
+	if err := s.hold(ctx, l); err != nil {
 		s.release()
 		s.place.logout()
 		return response{}, s.refuse(l, err)
 	}
 	s.place.loggedIn(s.srv.settings.Load())
 	s.loggedIn.Store(true)
-	s.info.User, s.info.By, s.info.Method = id.User, l.by, l.method
+	s.info.User, s.info.By, s.info.Method, s.info.View = id.User, l.by, l.method, l.view
 	s.move(pop3.Transaction)
 	s.conn.until = time.Time{}
 	about := []any{"user", id.User, "method", l.method, "tls", s.info.TLS, "messages", s.count, "octets", s.total}
 	if l.by != "" {
 		about = append(about, "by", l.by)
+	}
+	if l.view.Recent != 0 {
+		about = append(about, "recent", l.view.Recent)
+	}
+	if l.view.Folder != "" {
+		about = append(about, "folder", l.view.Folder)
 	}
 	s.log.Info("logged in", about...)
 	if s.srv.Hooks.LoggedIn != nil {
@@ -179,7 +180,7 @@ func (s *session) take() error {
 		}
 		total += s.octets(m)
 	}
-	s.scan, s.deleted, s.count, s.total = scan, make([]bool, len(scan)), len(scan), total
+	s.scan, s.marks, s.count, s.total = scan, make([]mark, len(scan)), len(scan), total
 	return nil
 }
 

@@ -41,9 +41,14 @@ type shelf struct {
 	vanish   string                // this one is removed underneath when it is first asked for
 	owner    maildrop.Owner        // of the last Open
 	bodies   int                   // that are open
+	folders  []string              // those there are; each with all of the mail
+	dateErr  error                 // Received fails
 }
 
-type letter struct{ uid, text string }
+type letter struct {
+	uid, text string
+	at        time.Time // of its delivery
+}
 
 func newShelf(texts ...string) *shelf {
 	s := &shelf{}
@@ -57,7 +62,7 @@ func (s *shelf) add(text string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.maxUID++
-	s.mail = append(s.mail, letter{fmt.Sprintf("uid%d", s.maxUID), text})
+	s.mail = append(s.mail, letter{fmt.Sprintf("uid%d", s.maxUID), text, time.Now()})
 }
 
 // lose removes a message from underneath a session.
@@ -79,6 +84,9 @@ func (s *shelf) Open(_ context.Context, owner maildrop.Owner) (maildrop.Maildrop
 	s.owner = owner
 	if s.openErr != nil {
 		return nil, s.openErr
+	}
+	if f := owner.View.Folder; f != "" && !slices.Contains(s.folders, f) {
+		return nil, fmt.Errorf("folder %q: %w", f, maildrop.ErrNoFolder)
 	}
 	if s.held {
 		return nil, maildrop.ErrInUse
@@ -159,6 +167,17 @@ func (o *opened) Close() error {
 	defer o.shelf.mu.Unlock()
 	o.shelf.held = false
 	return nil
+}
+
+func (o *opened) Received(_ context.Context, n int) (time.Time, error) {
+	o.shelf.mu.Lock()
+	defer o.shelf.mu.Unlock()
+	for _, l := range o.shelf.mail {
+		if l.uid == o.scan[n-1].UID {
+			return l.at, o.shelf.dateErr
+		}
+	}
+	return time.Time{}, maildrop.ErrGone
 }
 
 type failingReader struct{}

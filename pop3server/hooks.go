@@ -21,7 +21,7 @@ type Hooks struct {
 	// Retrieved is called when RETR, or a TOP that asked for more lines than there are, has handed the
 	// whole message to the connection; err tells why it was cut off, or is nil.
 	Retrieved func(s Session, number int, m maildrop.Message, err error)
-	// Updated is called in UPDATE when there was something to remove; on error some may remain.
+	// Updated is called in UPDATE when there was something to remove, marked or retrieved; on error some may remain.
 	Updated func(s Session, removed []maildrop.Message, err error)
 	Closed  func(s Session, end End)
 }
@@ -35,6 +35,7 @@ type Session struct {
 	User   string // empty before login
 	By     string // who was proven, if he acts as User
 	Method string // PASS, APOP or the SASL mechanism; empty before login
+	View   maildrop.View
 }
 
 // End says how a session ended.

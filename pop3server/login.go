@@ -11,6 +11,7 @@ import (
 
 	"dewey/auth"
 	"dewey/internal/popwire"
+	"dewey/maildrop"
 	"dewey/sasl"
 )
 
@@ -20,6 +21,9 @@ type login struct {
 	ctx    context.Context
 	method string
 	user   string        // as the client gave it
+	lookup string        // the user's name in it
+	nobody bool          // there is none
+	view   maildrop.View // what the client asked for in it, or in the name of whom it acts as
 	id     auth.Identity // handed out last; proven when the exchange is done
 	by     string        // who was proven, if he acts as another
 	turn   *auth.Turn
@@ -55,29 +59,29 @@ func (l *login) close() {
 	l.cancel(nil)
 }
 
-// begin waits for the turn of a try to log in as user.
-func (l *login) begin(user string) error {
-	l.user = user
-	if strings.ContainsFunc(user, func(r rune) bool { return r < ' ' || r == 0x7f }) {
-		return sasl.ErrForm // trap 41
-	}
+// begin waits for the turn of a try to log in as the user who was called.
+func (l *login) begin() error {
 	// To check takes time: what was answered does not wait for it, nor is a buffer held.
 	if err := l.out.Flush(); err != nil {
 		return fatal{err}
 	}
 	l.place.trying()
-	turn, err := l.srv.Throttle.Wait(l.ctx, user, l.info.Remote.Addr(), l.failed)
+	turn, err := l.srv.Throttle.Wait(l.ctx, l.lookup, l.info.Remote.Addr(), l.failed)
 	l.turn, l.ctx = turn, turn.Mark(l.ctx)
 	return err //nolint:wrapcheck // a sentinel, or the context's
 }
 
 // CheckPassword implements sasl.Host.
 func (l *login) CheckPassword(user, password string) error {
-	err := l.begin(user)
-	if err == nil {
-		l.id, err = l.srv.Users.CheckPassword(l.ctx, auth.Attempt{User: user, Password: password, Remote: l.info.Remote.Addr()})
+	if err := l.called(user); err != nil {
+		return err
 	}
-	return err
+	if err := l.begin(); err != nil {
+		return err
+	}
+	var err error
+	l.id, err = l.srv.Users.CheckPassword(l.ctx, auth.Attempt{User: l.lookup, Password: password, Remote: l.info.Remote.Addr()})
+	return l.exists(err)
 }
 
 // Secret implements sasl.Host.
@@ -86,18 +90,20 @@ func (l *login) Secret(user, mechanism string) (auth.Secret, error) {
 	if !ok {
 		return auth.Secret{}, errMechanism
 	}
-	if strings.HasPrefix(mechanism, "SCRAM-") {
-		// Nothing is proven yet. A turn would be held while the client says nothing: see exchange.
-		l.user, l.unproven = user, true
-	} else if err := l.begin(user); err != nil {
+	if err := l.called(user); err != nil {
 		return auth.Secret{}, err
 	}
-	secret, err := keeper.Secret(l.ctx, user, mechanism, l.info.Remote.Addr())
+	if strings.HasPrefix(mechanism, "SCRAM-") {
+		l.unproven = true // A turn would be held while the client says nothing: see exchange.
+	} else if err := l.begin(); err != nil {
+		return auth.Secret{}, err
+	}
+	secret, err := keeper.Secret(l.ctx, l.lookup, mechanism, l.info.Remote.Addr())
 	l.id = secret.Identity
-	return secret, err //nolint:wrapcheck // the mechanism tells rejections by it
+	return secret, l.exists(err) // the mechanism tells rejections by it
 }
 
-// External implements sasl.Host: the user is whom the client's certificate names.
+// External implements sasl.Host: the user is whom the client's certificate names, which asks for no view.
 func (l *login) External() error {
 	users, ok := l.srv.Users.(auth.Directory)
 	if !ok || !l.certified() {
@@ -107,27 +113,40 @@ func (l *login) External() error {
 	if err != nil {
 		return fmt.Errorf("client certificate: %w: %w", err, auth.ErrRejected)
 	}
-	if err := l.begin(user); err != nil {
+	if l.user, l.lookup = user, user; !plain(user) {
+		return sasl.ErrForm
+	}
+	if err := l.begin(); err != nil {
 		return err
 	}
 	l.id, err = users.Find(l.ctx, user, l.info.Remote.Addr())
 	return err //nolint:wrapcheck // the backend's
 }
 
-// As implements sasl.Host: the user who was proven acts as another. RFC 4422 section 3.4.1.
-func (l *login) As(user string) error {
-	if user == l.user || user == l.id.User {
-		return nil
+// As implements sasl.Host: the user who was proven acts as another, or sees his own maildrop otherwise. What he asked
+// for with his own name is of his own mail. RFC 4422 section 3.4.1.
+func (l *login) As(name string) error {
+	user, view := l.srv.view(l.ctx, name)
+	own := user == l.lookup || user == l.id.User
+	if user != "" && !own {
+		users, ok := l.srv.Users.(auth.Directory)
+		if !ok {
+			return fmt.Errorf("%q as %q: nobody acts as another here: %w", l.id.User, name, auth.ErrRejected)
+		}
+		id, err := users.Authorize(l.ctx, l.id, user)
+		if err != nil {
+			return fmt.Errorf("%q as %q: %w", l.id.User, name, err)
+		}
+		if own = id.User == l.id.User; !own { // else it was his name in another spelling
+			l.by, l.id = l.id.User, id
+		}
 	}
-	users, ok := l.srv.Users.(auth.Directory)
-	if !ok {
-		return fmt.Errorf("%q as %q: nobody acts as another here: %w", l.id.User, user, auth.ErrRejected)
+	switch {
+	case user == "":
+		return fmt.Errorf("%q as %q: a name that is no user's: %w", l.id.User, name, auth.ErrRejected)
+	case !own || view != (maildrop.View{}):
+		l.view = view
 	}
-	id, err := users.Authorize(l.ctx, l.id, user)
-	if err != nil {
-		return fmt.Errorf("%q as %q: %w", l.id.User, user, err)
-	}
-	l.by, l.id = l.id.User, id
 	return nil
 }
 
@@ -231,7 +250,7 @@ func (l *login) exchange(server sasl.Server, response []byte) error {
 	for {
 		if l.unproven {
 			l.unproven = false
-			if err := l.begin(l.user); err != nil {
+			if err := l.begin(); err != nil {
 				return err
 			}
 		}

@@ -48,6 +48,7 @@ var refusals = []struct {
 	{errLoginDelay, pop3.CodeLoginDelay, "too soon after the last login"},       // RFC 2449 section 8.1.1
 	{maildrop.ErrInUse, pop3.CodeInUse, "maildrop is in use"},                   // RFC 2449 section 8.1.2
 	{maildrop.ErrDamaged, pop3.CodeSysPerm, "maildrop needs its administrator"}, // RFC 3206 section 4
+	{maildrop.ErrNoFolder, pop3.CodeSysPerm, "no such folder"},                  // RFC 3206 section 4
 	{maildrop.ErrNoMessage, "", "no such message"},                              // RFC 1939 section 5
 	{maildrop.ErrGone, "", "message is gone"},
 	{errDeleted, "", "message is deleted"}, // RFC 1939 section 5

@@ -33,6 +33,7 @@ type roster struct {
 	fault     error             // could not tell
 	panics    string            // the user at whom it panics
 	gate      func(user string) // called first
+	lives     map[string]auth.Life
 
 	mu    sync.Mutex
 	asked []string
@@ -65,7 +66,7 @@ func (r *roster) CheckPassword(_ context.Context, a auth.Attempt) (auth.Identity
 	if want, ok := r.passwords[a.User]; !ok || want != a.Password {
 		return auth.Identity{}, fmt.Errorf("no: %w", auth.ErrRejected)
 	}
-	return auth.Identity{User: a.User}, nil
+	return auth.Identity{User: a.User, Life: r.lives[a.User]}, nil
 }
 
 func (r *roster) Secret(_ context.Context, user, mechanism string, remote netip.Addr) (auth.Secret, error) {
@@ -87,7 +88,7 @@ func (r *roster) Secret(_ context.Context, user, mechanism string, remote netip.
 	if !ok {
 		return s, fmt.Errorf("no: %w", auth.ErrRejected)
 	}
-	s.Identity.User = user
+	s.Identity.User, s.Identity.Life = user, r.lives[user]
 	return s, nil
 }
 
@@ -108,6 +109,14 @@ func (r *roster) Authorize(_ context.Context, id auth.Identity, as string) (auth
 		return auth.Identity{}, fmt.Errorf("no: %w", auth.ErrRejected)
 	}
 	return auth.Identity{User: as}, nil
+}
+
+func (r *roster) Lives() []auth.Life {
+	var all []auth.Life
+	for user := range r.passwords {
+		all = append(all, auth.Life{Retention: r.lives[user].Retention, Deletion: r.lives[user].Deletion})
+	}
+	return all
 }
 
 // What a Server sees of a roster.

@@ -44,6 +44,12 @@ type Server struct {
 	// offered to who has one, if Users is an auth.Directory.
 	Certified func(*x509.Certificate) (user string, err error)
 
+	// View, if not nil, takes a name that a client gives apart: into the user's own and what this session is to see.
+	// An empty user is one that does not exist. It is asked for each name to log in by, and each authorization identity,
+	// before anything else is; not for names in certificates. Many goroutines may call it at once. Nil: names are as
+	// they are.
+	View func(ctx context.Context, name string) (user string, view maildrop.View)
+
 	// Throttle, if not nil, makes those wait who guess passwords.
 	Throttle *auth.Throttle
 

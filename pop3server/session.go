@@ -40,25 +40,36 @@ type session struct {
 	updating bool        // in UPDATE; srv.mu guards it
 	replying bool        // done with it; srv.mu guards it
 
-	state pop3.State
-	last  error // not nil: the session ends after the response
-	lang  *language
-	utf8  bool   // RFC 6856 section 2.1
-	user  string // of the USER just before; empty if there was none
+	state   pop3.State
+	utf8    bool  // RFC 6856 section 2.1
+	ahead   bool  // the last line came before all responses to earlier ones were sent
+	implied bool  // what was retrieved is removed like what is marked: maildrop.DeletionRetrieved
+	last    error // not nil: the session ends after the response
+	lang    *language
+	user    string // of the USER just before; empty if there was none
 
 	timestamp string // the greeting's, for APOP; empty if APOP is not offered
 	failed    int    // logins that were refused
 	signed    int    // lines of a PROXY header's signature that came
 
-	place   *place
-	held    maildrop.Maildrop  // nil outside TRANSACTION and UPDATE
-	scan    []maildrop.Message // as the maildrop gave it; sizes are mended where they proved wrong
-	deleted []bool             // the marks, in step with scan
-	count   int                // messages that are not marked
-	total   int64              // their octets
+	place  *place
+	held   maildrop.Maildrop  // nil outside TRANSACTION and UPDATE
+	scan   []maildrop.Message // as the maildrop gave it; sizes are mended where they proved wrong
+	marks  []mark             // in step with scan
+	count  int                // messages that are not marked as deleted
+	total  int64              // their octets
+	expiry expiry             // the user's
 
 	end End
 }
+
+// A mark is what a session notes of a message.
+type mark uint8
+
+const (
+	deleted mark = 1 << iota // by DELE
+	fetched                  // by RETR, whole
+)
 
 // Why a session ended, in End.Err.
 var (
@@ -198,7 +209,7 @@ func (s *session) release() {
 		return
 	}
 	held := s.held
-	s.held, s.scan, s.deleted = nil, nil, nil
+	s.held, s.scan, s.marks = nil, nil, nil
 	if err := held.Close(); err != nil {
 		s.log.Error("maildrop not closed", "user", s.info.User, "error", err)
 	}
@@ -270,7 +281,7 @@ func (s *session) greet() {
 // next returns the next line that the client sends. popwire.ErrLongLine leaves the session as it is; another
 // error is its end.
 func (s *session) next(read func(*popwire.Reader) (string, error)) (string, error) {
-	if !s.in.Buffered() {
+	if s.ahead = s.in.Buffered(); !s.ahead {
 		if err := s.out.Flush(); err != nil {
 			return "", err
 		}

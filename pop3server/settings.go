@@ -61,7 +61,8 @@ type Settings struct {
 	// Trusted. Whole seconds. RFC 2449 section 6.5.
 	LoginDelay time.Duration
 
-	// Life holds for users of whom the database says nothing else.
+	// Life holds for users of whom the database says nothing else. Its Retention is announced by EXPIRE; it is for
+	// others to keep to it. RFC 2449 section 6.7.
 	Life maildrop.Life
 
 	// FailureDelay is how long the refusal of a login is held back.
@@ -109,6 +110,16 @@ func (s Settings) checked() (Settings, error) {
 	}
 	if s.WriteTimeout < 0 || s.FailureDelay < 0 || s.LoginTimeout < 0 || s.LoginDelay < 0 {
 		bad("a time is negative: WriteTimeout %v, FailureDelay %v, LoginTimeout %v, LoginDelay %v", s.WriteTimeout, s.FailureDelay, s.LoginTimeout, s.LoginDelay)
+	}
+	life := s.Life
+	if min(life.Retention, life.Undelete, life.Window) < maildrop.Off || life.WindowMessages < maildrop.Off {
+		bad("a bound of Life is negative and not Off: Retention %v, Undelete %v, Window %v, WindowMessages %d", life.Retention, life.Undelete, life.Window, life.WindowMessages)
+	}
+	if life.Retention > 0 && life.Retention%day != 0 {
+		bad("Life.Retention %v is not of whole days", life.Retention)
+	}
+	if !slices.Contains([]string{"", maildrop.DeletionRemove, maildrop.DeletionKeep, maildrop.DeletionRetrieved}, life.Deletion) {
+		bad("Life.Deletion %q is none of %q, %q, %q", life.Deletion, maildrop.DeletionRemove, maildrop.DeletionKeep, maildrop.DeletionRetrieved)
 	}
 	if s.LoginDelay%time.Second != 0 {
 		bad("LoginDelay %v is not of whole seconds", s.LoginDelay)

@@ -29,7 +29,7 @@ func (s *session) find(arg string) (int, error) {
 		return 0, err
 	case n < 1 || n > int64(len(s.scan)):
 		return 0, maildrop.ErrNoMessage
-	case s.deleted[n-1]:
+	case s.marks[n-1]&deleted != 0:
 		return 0, errDeleted
 	}
 	return int(n), nil
@@ -40,7 +40,7 @@ func (s *session) find(arg string) (int, error) {
 func (s *session) listing(line func(w *popwire.Writer, number int, m maildrop.Message) error) response {
 	return response{text: s.summary(), body: func(w *popwire.Writer) error {
 		for i, m := range s.scan {
-			if s.deleted[i] {
+			if s.marks[i]&deleted != 0 {
 				continue // but the numbers stay: trap 12
 			}
 			if err := line(w, i+1, m); err != nil {
@@ -91,6 +91,9 @@ func (s *session) retr(ctx context.Context, args []string) (response, error) {
 	octets := s.octets(m)
 	return response{text: s.lang.say("%d octets", octets), message: body, body: func(w *popwire.Writer) error {
 		err := w.Message(body, octets)
+		if err == nil {
+			s.marks[n-1] |= fetched // if it can't be ended, or sent, the session ends without UPDATE
+		}
 		s.retrieved(n, m, err)
 		return err
 	}}, nil
@@ -160,7 +163,7 @@ func (s *session) dele(_ context.Context, args []string) (response, error) {
 	if err != nil {
 		return response{}, err
 	}
-	s.deleted[n-1] = true
+	s.marks[n-1] |= deleted
 	s.count--
 	s.total -= s.octets(s.scan[n-1])
 	return response{text: s.lang.say("message %d deleted", n)}, nil
@@ -170,11 +173,11 @@ func (s *session) noop(context.Context, []string) (response, error) {
 	return response{}, nil
 }
 
-// rset takes the marks away. It reads nothing anew: numbers and sizes stay (trap 18).
+// rset takes the marks away, and forgets what was retrieved. It reads nothing anew: numbers and sizes stay (trap 18).
 func (s *session) rset(context.Context, []string) (response, error) {
 	s.count, s.total = len(s.scan), 0
 	for i, m := range s.scan {
-		s.deleted[i] = false
+		s.marks[i] = 0
 		s.total += s.octets(m)
 	}
 	return response{text: s.summary()}, nil
@@ -187,53 +190,69 @@ func (s *session) quit(ctx context.Context, _ []string) (response, error) {
 	if s.state == pop3.Authorization {
 		return response{text: s.lang.say("bye")}, nil
 	}
-	if err := s.enterUpdate(); err != nil {
+	gone, err := s.enterUpdate()
+	if err != nil {
 		return response{}, err
 	}
 	defer s.srv.endUpdate(s)
 	defer s.place.logout()
 	defer s.release()
 	// What the client asked for is done, even if it hangs up now or the server is told to close.
-	if err := s.update(context.WithoutCancel(ctx)); err != nil {
+	if err := s.update(context.WithoutCancel(ctx), gone); err != nil {
 		return response{}, err
 	}
 	return response{text: s.lang.say("bye")}, nil
 }
 
 // enterUpdate is passed by a client that can have had all that it asked for: what it pipelined before
-// QUIT goes out first, so that no message is removed that there was no chance to get.
-func (s *session) enterUpdate() error {
-	if s.count < len(s.scan) {
+// QUIT goes out first, so that no message is removed that there was no chance to get. It returns the numbers of
+// those that are to be removed.
+func (s *session) enterUpdate() ([]int, error) {
+	gone := s.marked(deleted)
+	if s.implied {
+		gone = s.marked(deleted | fetched)
+	}
+	if len(gone) > 0 {
 		if err := s.out.Flush(); err != nil {
-			return err
+			return nil, err
+		}
+		if s.ahead && hungUp(s.conn.accepted) { // what was sent may be unread, and only a DELE says that it need not be
+			gone = s.marked(deleted)
 		}
 	}
 	if !s.srv.beginUpdate(s) {
 		<-s.ctx.Done() // Close is about to abort this session
-		return context.Cause(s.ctx)
+		return nil, context.Cause(s.ctx)
 	}
 	s.move(pop3.Update)
-	return nil
+	return gone, nil
 }
 
-// update removes what is marked as deleted.
-func (s *session) update(ctx context.Context) error {
+// marked returns the numbers of the messages that have one of the marks.
+func (s *session) marked(with mark) []int {
 	var numbers []int
-	var messages []maildrop.Message
-	for i, deleted := range s.deleted {
-		if deleted {
+	for i, m := range s.marks {
+		if m&with != 0 {
 			numbers = append(numbers, i+1)
-			messages = append(messages, s.scan[i])
 		}
 	}
+	return numbers
+}
+
+// update removes the messages of these numbers.
+func (s *session) update(ctx context.Context, numbers []int) error {
 	if len(numbers) == 0 {
 		return nil
+	}
+	messages := make([]maildrop.Message, len(numbers))
+	for i, n := range numbers {
+		messages[i] = s.scan[n-1]
 	}
 	err := s.held.Remove(ctx, numbers)
 	if err == nil {
 		s.end.Removed = len(numbers)
 	} else {
-		s.log.Error("messages not removed", "user", s.info.User, "marked", len(numbers), "error", err)
+		s.log.Error("messages not removed", "user", s.info.User, "messages", len(numbers), "error", err)
 		err = fmt.Errorf("%w: %w", errNotRemoved, err)
 	}
 	if s.srv.Hooks.Updated != nil {

@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"dewey/auth"
 	"dewey/internal/poptest"
 	"dewey/maildrop"
 	"dewey/pop3server"
@@ -17,7 +18,8 @@ import (
 
 // Headers of a transcript: "sizes" makes messages of so many octets, "mail" one from a Go string;
 // "from" is the client's address, "settings" changes one of them, "fault" orders one from the store;
-// "users: roster" has the server know secrets too;
+// "users: roster" has the server know secrets too, "life: user" and then Retention or Deletion what is stored of one;
+// "ages" says how long ago each message came, "folders" which there are, and "views" lets names ask for some;
 // "removed" says which messages, by the number that they had first, must have been removed at the
 // end, and "log" what the log must have.
 func TestTranscripts(t *testing.T) {
@@ -33,7 +35,9 @@ func play(t *testing.T, tr poptest.Transcript) {
 	from := "127.0.0.1"
 	change := func(*pop3server.Server) {}
 	removed := ""
-	var logged []string
+	var logged, ages []string
+	known := newRoster()
+	known.lives = make(map[string]auth.Life)
 	for name, values := range tr.Headers {
 		for _, v := range values {
 			switch name {
@@ -54,8 +58,16 @@ func play(t *testing.T, tr poptest.Transcript) {
 				was := change
 				change = func(s *pop3server.Server) { was(s); set(t, &s.Settings, v) }
 			case "users":
+			case "life":
+				user, value, _ := strings.Cut(v, " ")
+				known.lives[user] = lifeOf(value)
+			case "ages":
+				ages = strings.Fields(v)
+			case "folders":
+				mail.folders = strings.Fields(v)
+			case "views":
 				was := change
-				change = func(s *pop3server.Server) { was(s); s.Users = newRoster() }
+				change = func(s *pop3server.Server) { was(s); s.View = takeApart }
 			case "fault":
 				order(t, mail, v)
 			case "removed":
@@ -69,7 +81,18 @@ func play(t *testing.T, tr poptest.Transcript) {
 			}
 		}
 	}
-	b := newBench(t, mail, change)
+	for i, age := range ages {
+		d, err := time.ParseDuration(age)
+		if err != nil {
+			t.Fatal(err)
+		}
+		mail.mail[i].at = time.Now().Add(-d)
+	}
+	b := newBench(t, mail, func(s *pop3server.Server) {
+		if change(s); len(tr.Headers["users"])+len(tr.Headers["life"]) > 0 {
+			s.Users = known
+		}
+	})
 	tr.Play(t, func() net.Conn { return b.dial(from) })
 	b.end()
 	if got := mail.gone(); got != removed {
@@ -83,6 +106,17 @@ func play(t *testing.T, tr poptest.Transcript) {
 	if strings.Contains(b.log.String(), "tanstaaf") {
 		t.Errorf("the log has a password:\n%s", b.log)
 	}
+}
+
+// lifeOf is of one word: a Retention, "off", or a Deletion.
+func lifeOf(word string) auth.Life {
+	if word == "off" {
+		return auth.Life{Retention: maildrop.Off}
+	}
+	if d, err := time.ParseDuration(word); err == nil {
+		return auth.Life{Retention: d}
+	}
+	return auth.Life{Deletion: word}
 }
 
 func set(t *testing.T, s *pop3server.Settings, v string) {
@@ -105,6 +139,14 @@ func set(t *testing.T, s *pop3server.Settings, v string) {
 		s.MaxAttempts = n
 	case "logintimeout":
 		s.LoginTimeout, _ = time.ParseDuration(value)
+	case "retention":
+		s.Life.Retention, _ = time.ParseDuration(value)
+	case "deletion":
+		s.Life.Deletion = value
+	case "window":
+		s.Life.Window, _ = time.ParseDuration(value)
+	case "windowmessages":
+		s.Life.WindowMessages = int64(n)
 	case "nouserpass":
 		s.NoUserPass = value == "true"
 	case "mechanisms":

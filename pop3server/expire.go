@@ -1,0 +1,60 @@
+package pop3server
+
+import (
+	"math"
+	"strconv"
+	"time"
+
+	"dewey/auth"
+	"dewey/maildrop"
+	"dewey/pop3"
+)
+
+// An expiry is the least number of days that mail stays: the argument of EXPIRE. RFC 2449 section 6.7.
+type expiry int64
+
+const never expiry = math.MaxInt64
+
+// expiryOf is what a Life that is merged comes to. Part of a day is none: no more is told than holds.
+func expiryOf(l maildrop.Life) expiry {
+	switch {
+	case l.Deletion == maildrop.DeletionRetrieved:
+		return 0
+	case l.Retention > 0:
+		return expiry(l.Retention / day)
+	}
+	return never
+}
+
+const day = 24 * time.Hour
+
+// String is the capability.
+func (e expiry) String() string {
+	if e == never {
+		return "EXPIRE NEVER"
+	}
+	return "EXPIRE " + strconv.FormatInt(int64(e), 10)
+}
+
+// expire is the capability: once logged in the user's own, before that the least that holds for any user, and
+// whether another may. RFC 2449 section 6.7.
+func (s *session) expire() string {
+	if s.state == pop3.Transaction {
+		return s.expiry.String()
+	}
+	least := expiryOf(s.settings.Life)
+	most := least
+	if users, ok := s.srv.Users.(auth.Lives); ok {
+		for i, l := range users.Lives() {
+			e := expiryOf(maildrop.Life(l).Or(s.settings.Life))
+			if i == 0 {
+				least, most = e, e
+			}
+			least, most = min(least, e), max(most, e)
+		}
+	}
+	if least != most {
+		return least.String() + " USER"
+	}
+	return least.String()
+}
