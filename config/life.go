@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"dewey/maildrop"
 )
@@ -66,7 +67,7 @@ var folders = func() kind[[]string] {
 var folderName = textual{"Spam", func(s string) *fault {
 	const right = `write a folder such as "Spam" or "Lists/dewey"`
 	switch {
-	case strings.ContainsFunc(s, isControl):
+	case strings.ContainsFunc(s, unicode.IsControl):
 		return faultf("write it without", "%s has a control character in it", quote(s))
 	case len(s) > maxFolder:
 		return faultf(fmt.Sprintf("write one of at most %d", maxFolder), "%s is a name of %d octets", quote(s), len(s))

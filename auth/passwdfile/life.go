@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"dewey/auth"
@@ -105,6 +106,7 @@ func parseFolders(value string) ([]string, error) {
 		small := lower(name)
 		switch {
 		case len(name) > maxFolder || !utf8.ValidString(name) || strings.Contains(name, ".") || small == "inbox",
+			strings.ContainsFunc(name, unicode.IsControl), // of C1 too
 			slices.Contains(strings.Split(name, "/"), ""):
 			return nil, errFolders
 		case seen[small]:

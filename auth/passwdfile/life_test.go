@@ -98,7 +98,7 @@ func TestLifeOfALineThatIsNone(t *testing.T) {
 		errFolders: {
 			"folders", "folders=,", "folders=Spam,", "folders=,Spam", "folders=/Spam", "folders=Spam/", "folders=a//b", "folders=/",
 			"folders=.", "folders=..", "folders=a/..", "folders=../a", "folders=.Spam", "folders=Lists.dewey", "folders=inBox", "folders=Spam,INBOX",
-			"folders=" + strings.Repeat("f", 201), "folders=\xff", "folders=Sp\xc3",
+			"folders=" + strings.Repeat("f", 201), "folders=\xff", "folders=a\u0085b", "folders=Sp\xc3",
 		},
 		errFoldersTwice: {"folders=Spam,Spam", "folders=Spam,x,sPAM", "folders=É,x,É"},
 		errFoldersMany:  {"folders=" + strings.Repeat("f,", 100) + "g"},
