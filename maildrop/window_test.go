@@ -285,6 +285,7 @@ func TestJoinGoesOn(t *testing.T) {
 func TestJoinIsNotCutShort(t *testing.T) {
 	s := mem.New()
 	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
 	var drops []maildrop.Maildrop
 	for _, name := range []string{"a", "b"} {
 		s.Deliver(name, []byte("one\n"))

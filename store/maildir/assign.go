@@ -99,7 +99,7 @@ func (l *loader) assignLocked(ctx context.Context, known []served) (_, fresh []s
 		}
 	}
 	if l.list.List == nil {
-		before := l.witnessed
+		before := max(l.witnessed, l.highest())
 		if l.prev != nil {
 			before = max(before, l.prev.validity)
 		}

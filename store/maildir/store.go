@@ -82,25 +82,48 @@ func New(opts Options) *Store {
 }
 
 // Open implements maildrop.Store. It returns maildrop.ErrDamaged if new/ or cur/ is no folder, or if
-// the list has more than a few malformed lines.
+// the list has more than a few malformed lines. What holds for the owner's own Maildir holds for each folder that he
+// sees: if one of them can't be opened, none is.
 func (s *Store) Open(ctx context.Context, owner maildrop.Owner) (maildrop.Maildrop, error) {
 	d, err := s.session(ctx, owner)
 	if err != nil {
 		return nil, err
 	}
+	switch {
+	case d.home != "":
+		return s.alone(owner, d)
+	case owner.View.Folder == "" && len(owner.Life.Folders) > 0:
+		return s.include(ctx, owner, d)
+	}
 	return d.shown(owner.View), nil
 }
 
-// session locks the owner's Maildir and takes the scan.
+// session locks the owner's Maildir, or the folder in it that he asks for, and takes the scan.
 func (s *Store) session(ctx context.Context, owner maildrop.Owner) (*session, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	box, _, err := s.locate(owner)
+	if folder := owner.View.Folder; folder != "" && !isInbox(folder) {
+		b, err := s.folder(owner)
+		if err != nil {
+			return nil, err
+		}
+		d, err := s.enter(ctx, b, owner, s.lockWait)
+		if err != nil && b.vanished() {
+			return nil, fmt.Errorf("%w: %q", maildrop.ErrNoFolder, folder)
+		}
+		return d, err
+	}
+	b, _, err := s.locate(owner)
 	if err != nil {
 		return nil, err
 	}
-	lock, err := s.locks.take(ctx, box.id, box.root, s.lockWait)
+	return s.enter(ctx, b, owner, s.lockWait)
+}
+
+// enter locks a Maildir, waiting for that as long as it may, and takes the scan.
+func (s *Store) enter(ctx context.Context, b *box, owner maildrop.Owner, wait time.Duration) (*session, error) {
+	lock, err := s.locks.take(ctx, b.id, b.root, wait)
 	if err != nil {
 		return nil, err
 	}
@@ -110,7 +133,7 @@ func (s *Store) session(ctx context.Context, owner maildrop.Owner) (*session, er
 			_ = lock.release()
 		}
 	}()
-	d, err := box.open(ctx, lock, owner)
+	d, err := b.open(ctx, lock, owner)
 	if err != nil {
 		return nil, err
 	}
@@ -128,11 +151,15 @@ func (s *Store) locate(owner maildrop.Owner) (*box, *unix.Stat_t, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	b := &box{store: s, root: root, id: fileID{uint64(st.Dev), st.Ino}, log: s.log.With("maildir", root)}
+	b := s.boxAt(root, st)
 	if made {
 		s.tidied.forget(b.id)
 	}
 	return b, st, nil
+}
+
+func (s *Store) boxAt(root string, st *unix.Stat_t) *box {
+	return &box{store: s, root: root, id: fileID{uint64(st.Dev), st.Ino}, log: s.log.With("maildir", root)}
 }
 
 func (s *Store) rootOf(owner maildrop.Owner) (string, error) {
@@ -152,6 +179,9 @@ type box struct {
 	root  string
 	id    fileID
 	log   *slog.Logger
+
+	// Of a folder's: the owner's own Maildir, in which it is, and the folder's name as in maildrop.Life.
+	home, name string
 }
 
 func (b *box) file(name string) string { return filepath.Join(b.root, name) }
