@@ -145,6 +145,9 @@ func (d *daemon) prepare() error {
 		Wrap: func(ctx context.Context, c net.Conn) (net.Conn, error) {
 			return d.proxies.Load().Wrap(ctx, c) //nolint:wrapcheck // says all
 		},
+		View: func(ctx context.Context, name string) (string, maildrop.View) {
+			return viewOf(ctx, name, &d.current.Load().Mail, d.users)
+		},
 	}
 	d.warn(c)
 	return nil

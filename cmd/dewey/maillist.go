@@ -168,13 +168,17 @@ func (a *app) mailTable(_ string, list *mailing) error {
 		octets = max(octets, len(strconv.FormatInt(row.Octets, 10)))
 		kept = kept || row.Kept
 	}
+	first := number
+	if head == "REMOVED" {
+		first = -first // to the left
+	}
 	w := bufio.NewWriterSize(a.out, 64<<10)
 	line := func(n, uid, size, date, from, subject string) {
 		from, taken := cut(from, mostFrom)
 		if isTerminal {
 			subject, _ = cut(subject, max(leastSubject, columns-number-id-octets-len(time.DateTime)+len(":05")-mostFrom-10))
 		}
-		fmt.Fprintf(w, "%*s  %-*s  %*s  %-16s  %s%*s  %s", number, n, id, uid, octets, size, date, from, mostFrom-taken, "", subject)
+		fmt.Fprintf(w, "%*s  %-*s  %*s  %-16s  %s%*s  %s", first, n, id, uid, octets, size, date, from, mostFrom-taken, "", subject)
 		fmt.Fprintln(w)
 	}
 	if len(list.rows) > 0 {
