@@ -36,6 +36,7 @@ type fixture struct {
 	random func(n int) int   // which of n: drawn in random tests, else always the first
 	clock  time.Time         // unless zero: the time of the last change, see trustTimes
 	quota  maildrop.Quota
+	owner  maildrop.Owner
 }
 
 type logBuffer struct {
@@ -105,7 +106,7 @@ func (f *fixture) newStore(o maildir.Options) *maildir.Store {
 
 func (f *fixture) open() maildrop.Maildrop {
 	f.t.Helper()
-	d, err := f.store.Open(f.t.Context(), maildrop.Owner{})
+	d, err := f.store.Open(f.t.Context(), f.owner)
 	if err != nil {
 		f.t.Fatalf("Open: %v", err)
 	}
@@ -301,6 +302,7 @@ func (f *fixture) baseOf(uid string) string {
 func (f *fixture) suite() maildroptest.Maildrop {
 	return maildroptest.Maildrop{
 		Store:   f.store,
+		Owner:   f.owner,
 		Deliver: func(_ maildroptest.TB, stored []byte) { f.deliver(string(stored)) },
 		Expunge: func(_ maildroptest.TB, stored []byte, uid string) {
 			base, delivered := f.files[string(stored)]

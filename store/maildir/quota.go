@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"sync"
 	"time"
 
@@ -101,32 +100,27 @@ func (s *Store) Usage(ctx context.Context, owner maildrop.Owner) (Usage, error) 
 	if err := ctx.Err(); err != nil {
 		return Usage{}, err
 	}
-	root, err := s.rootOf(owner)
-	if err != nil {
+	b, err := s.own(owner)
+	if b == nil || err != nil {
 		return Usage{}, err
 	}
-	var st unix.Stat_t
-	switch err := unix.Stat(root, &st); {
-	case errors.Is(err, unix.ENOENT):
-		return Usage{}, nil
-	case err != nil:
-		return Usage{}, &os.PathError{Op: "stat", Path: root, Err: err}
-	}
-	b := &box{store: s, root: root, id: fileID{uint64(st.Dev), st.Ino}, log: s.log.With("maildir", root)}
-	missing := 0
-	for _, f := range []folder{inNew, inCur} {
-		if now, err := stampAt(b.file(f.String())); err != nil {
-			return Usage{}, err
-		} else if now == (stamp{}) {
-			missing++
-		}
-	}
-	if missing == 2 && !listsMail(root) {
-		return Usage{}, nil // a home, say, in which there is no Maildir yet
+	if bare, err := b.bare(); bare || err != nil {
+		return Usage{}, err
 	}
 	t := s.tallies.hold(b.id, true)
 	defer s.tallies.release(t)
 	return t.current(ctx, b)
+}
+
+// bare says that there is a folder and no Maildir in it: a home, say.
+func (b *box) bare() (bool, error) {
+	for _, f := range []folder{inNew, inCur} {
+		st, err := stampAt(b.file(f.String()))
+		if st != (stamp{}) || err != nil {
+			return false, err
+		}
+	}
+	return !listsMail(b.root), nil
 }
 
 // full says that a maildrop has reached its quota: no message fits in.
@@ -167,6 +161,16 @@ func (b *box) uncount(fd int, p place, st *unix.Stat_t, remove func() error) err
 		t.counted = false
 	}
 	return err
+}
+
+// recount adds a change of our own to the count, if there is one.
+func (b *box) recount(f folder, fd int, by Usage, do func() error) error {
+	t := b.store.tallies.hold(b.id, false)
+	if t == nil {
+		return do()
+	}
+	defer b.store.tallies.release(t)
+	return t.change(f, fd, by, do)
 }
 
 // sizeOf is the size of a file for the count.

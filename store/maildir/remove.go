@@ -7,10 +7,12 @@ import (
 	"io/fs"
 	"maps"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"dewey/maildrop"
+	"dewey/store/maildir/uidlist"
 )
 
 // Remove implements maildrop.Maildrop. It stops at nothing once it has begun, ctx included: what can
@@ -37,6 +39,11 @@ func (s *session) Remove(ctx context.Context, numbers []int) error {
 func (s *session) remove(ctx context.Context, numbers []int) error {
 	u := &unlinker{session: s, dirs: [2]int{-1, -1}}
 	defer u.close()
+	if s.life.Undelete > 0 {
+		if err := u.enter(ctx, numbers); err != nil {
+			return fmt.Errorf("no message removed: %w", err)
+		}
+	}
 	var errs []error
 	removed := make(map[uint32]bool, len(numbers))
 	for _, n := range numbers {
@@ -90,6 +97,67 @@ type unlinker struct {
 	dirs    [2]int // by folder; -1: not open
 	touched [2]bool
 	linked  map[string]fileID // base names of removed files that have other names somewhere
+	trash   *trash            // nil: they are removed for good
+	names   map[int]string    // that messages get in the trash
+}
+
+// enter puts the messages that are about to be removed on the list of the trash, durably: from then on there is no
+// moment at which one of them is neither in the maildrop nor to be brought back.
+func (u *unlinker) enter(ctx context.Context, numbers []int) error {
+	at := time.Now()
+	u.names = make(map[int]string, len(numbers))
+	uids := make(map[uint32]int, len(numbers))
+	entries := make([]trashed, 0, len(numbers))
+	for _, n := range numbers {
+		n--
+		if _, double := u.names[n]; double {
+			continue
+		}
+		p, _, err := u.find(ctx, n)
+		if errors.Is(err, maildrop.ErrGone) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		u.names[n] = newName()
+		uids[u.snap.items[n].uid] = len(entries)
+		entries = append(entries, trashed{at: at.Unix(), name: u.names[n], uid: u.snap.messages[n].UID, former: p})
+	}
+	if len(entries) == 0 {
+		return nil
+	}
+	u.recall(uids, entries)
+	var err error
+	if u.trash, err = u.makeTrash(); err != nil {
+		return err
+	}
+	if err := u.trash.tidy(u.life, at); err != nil {
+		u.log.Warn("removed messages whose time is over are not purged", "error", err)
+	}
+	return u.trash.add(entries)
+}
+
+// recall takes down what the list of unique-ids says of the messages. Where it can't be read they are measured anew
+// should they come back.
+func (u *unlinker) recall(uids map[uint32]int, entries []trashed) {
+	list, err := u.readList()
+	if err != nil || list.List == nil || list.Validity != u.snap.validity {
+		u.log.Warn("the sizes of removed messages are not kept", "error", err)
+		return
+	}
+	for _, rec := range list.Records {
+		n, ok := uids[rec.UID]
+		if !ok {
+			continue
+		}
+		if sizes, ok := u.pending[rec.UID]; ok {
+			amend(&rec, sizes)
+		}
+		rec.Unset(uidlist.KeyUniqueID)
+		rec.Unset(uidlist.KeyRemoved)
+		entries[n].keys = rec.Keys
+	}
 }
 
 // otherNames removes what names removed messages still have here, if somebody moves by linking and
@@ -109,7 +177,7 @@ func (u *unlinker) otherNames(ctx context.Context) error {
 				continue // gone by now, or another message
 			}
 			found = true
-			if err := u.unlink(p); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			if err := u.away(p, ""); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return err
 			}
 		}
@@ -121,15 +189,19 @@ func (u *unlinker) otherNames(ctx context.Context) error {
 }
 
 func (u *unlinker) remove(ctx context.Context, n int) error {
+	as := u.names[n]
 	for _, p := range u.snap.extra[n] {
-		if err := u.unlink(p); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if as != "" {
+			break // otherNames has them: one name must stay until the message is in the trash
+		}
+		if err := u.away(p, ""); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
 	for range 5 {
 		p, err := u.place(n)
 		if err == nil {
-			err = u.unlink(p)
+			err = u.away(p, as)
 			if err == nil {
 				u.setPlace(n, place{})
 				return nil
@@ -160,31 +232,50 @@ func (u *unlinker) dir(f folder) (int, error) {
 	return u.dirs[f], nil
 }
 
-func (u *unlinker) unlink(p place) error {
-	path := u.file(p.in.String() + "/" + p.name)
-	if err := u.failing("unlink", path); err != nil {
-		return &os.PathError{Op: "unlink", Path: path, Err: err}
+// away unlinks a name, or moves it to the trash if it has one there.
+func (u *unlinker) away(p place, as string) error {
+	path, op := u.file(p.in.String()+"/"+p.name), "unlink"
+	if as != "" {
+		op = "rename"
+	}
+	if err := u.failing(op, path); err != nil {
+		return &os.PathError{Op: op, Path: path, Err: err}
 	}
 	fd, err := u.dir(p.in)
 	if err != nil {
 		return err
 	}
 	var st unix.Stat_t
-	if err := unix.Fstatat(fd, p.name, &st, unix.AT_SYMLINK_NOFOLLOW); err == nil && st.Nlink > 1 {
+	err = unix.Fstatat(fd, p.name, &st, unix.AT_SYMLINK_NOFOLLOW)
+	id := fileID{uint64(st.Dev), st.Ino}
+	if err == nil && st.Nlink > 1 {
 		if u.linked == nil {
 			u.linked = map[string]fileID{}
 		}
-		u.linked[p.base()] = fileID{uint64(st.Dev), st.Ino}
+		u.linked[p.base()] = id
 	}
-	err = u.uncount(fd, p, &st, func() error { return unix.Unlinkat(fd, p.name, 0) })
+	if as != "" && err == nil && st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return fmt.Errorf("%s is not a regular file", path)
+	}
+	err = u.uncount(fd, p, &st, func() error {
+		if as == "" {
+			return unix.Unlinkat(fd, p.name, 0)
+		}
+		return moveFile(fd, p.name, u.trash.dir, as, id)
+	})
 	if err != nil {
-		return &os.PathError{Op: "unlink", Path: path, Err: err}
+		return &os.PathError{Op: op, Path: path, Err: err}
 	}
 	u.touched[p.in] = true
 	return nil
 }
 
 func (u *unlinker) sync() error {
+	if u.trash != nil { // before the folders from which they came
+		if err := u.trash.sync(); err != nil {
+			return fmt.Errorf("removed messages may come back after a crash: %w", err)
+		}
+	}
 	for _, f := range []folder{inNew, inCur} {
 		if !u.touched[f] {
 			continue
@@ -201,6 +292,9 @@ func (u *unlinker) sync() error {
 }
 
 func (u *unlinker) close() {
+	if u.trash != nil {
+		u.trash.close()
+	}
 	for _, fd := range u.dirs {
 		if fd >= 0 {
 			_ = unix.Close(fd)

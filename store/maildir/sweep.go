@@ -1,0 +1,255 @@
+package maildir
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"dewey/maildrop"
+)
+
+const (
+	// mostPurged is how many messages a removal purges at most, and it does so at all only if none of them could be
+	// brought back for a day: purging is Sweep's.
+	mostPurged = 100
+	lateSweep  = 24 * time.Hour
+)
+
+// Swept is what Sweep has done.
+type Swept struct {
+	Expired []maildrop.Message // older than owner.Life.Retention
+	Purged  int                // could be brought back until now
+}
+
+// Sweep removes what is older than owner.Life.Retention, as UPDATE does but whatever Life.Deletion says, and for good
+// what was removed longer ago than owner.Life.Undelete. It returns maildrop.ErrInUse if there is something to do while
+// a session is open, and what it has done beside any error. It makes no Maildir where there is none.
+func (s *Store) Sweep(ctx context.Context, owner maildrop.Owner, now time.Time) (Swept, error) {
+	var all Swept
+	boxes, err := s.livedIn(owner)
+	errs := []error{err}
+	for _, b := range boxes {
+		if err := b.sweep(ctx, owner, now, &all); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", b.root, err))
+		}
+	}
+	return all, errors.Join(errs...)
+}
+
+func (b *box) sweep(ctx context.Context, owner maildrop.Owner, now time.Time, done *Swept) (err error) {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	expired, err := b.anyExpired(ctx, owner.Life, now)
+	if err != nil {
+		return err
+	}
+	t, err := b.openTrash()
+	if err != nil {
+		return err
+	}
+	late := purge{}
+	if t != nil {
+		defer func() { t.close() }()
+		if late, err = t.plan(owner.Life, now); err != nil {
+			return err
+		}
+	}
+	if !expired && !late.due() {
+		return nil
+	}
+	lock, err := b.store.locks.take(ctx, b.id, b.root, b.store.lockWait)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, lock.release()) }()
+	if expired {
+		err = b.expire(ctx, lock, owner, now, done)
+	}
+	if !late.due() {
+		return err
+	}
+	n, err2 := t.purge(owner.Life, now, -1)
+	done.Purged += n
+	return errors.Join(err, err2)
+}
+
+// anyExpired says that there is a message to be removed, by a look that needs no lock.
+func (b *box) anyExpired(ctx context.Context, life maildrop.Life, now time.Time) (bool, error) {
+	if life.Retention <= 0 {
+		return false, nil
+	}
+	c, err := b.census(ctx)
+	if err != nil {
+		return false, err
+	}
+	for _, p := range c.places {
+		st, err := stampAt(b.file(p.in.String() + "/" + p.name))
+		if err != nil {
+			return false, err
+		}
+		if st != (stamp{}) && expires(time.Unix(0, st.mtime), life, now) {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+func expires(received time.Time, life maildrop.Life, now time.Time) bool {
+	return now.Sub(received) > life.Retention
+}
+
+// expire removes what is too old.
+func (b *box) expire(ctx context.Context, lock *lock, owner maildrop.Owner, now time.Time, done *Swept) error {
+	s, err := b.open(ctx, lock, owner)
+	if err != nil {
+		return err
+	}
+	var numbers []int
+	for i := range s.snap.items {
+		_, st, err := s.find(ctx, i)
+		if errors.Is(err, maildrop.ErrGone) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if expires(time.Unix(0, st.mtime), owner.Life, now) {
+			numbers = append(numbers, i+1)
+		}
+	}
+	err = s.remove(context.WithoutCancel(ctx), numbers)
+	for _, n := range numbers {
+		if s.removed[s.snap.items[n-1].uid] {
+			done.Expired = append(done.Expired, s.snap.messages[n-1])
+		}
+	}
+	if err := s.flush(); err != nil {
+		b.log.Warn("the list of unique-ids is not brought up to date", "error", err)
+	}
+	return err
+}
+
+// A purge is what is to be done to a trash.
+type purge struct {
+	files []string  // to be unlinked
+	lines int       // whose time is over
+	left  []trashed // lines that stay
+}
+
+func (p *purge) due() bool { return len(p.files) > 0 || p.lines > 0 }
+
+// over says that what was removed at a time, in seconds since 1970, can't be brought back any more. A time to come is
+// that of a clock that was wrong, now or then.
+func over(at int64, life maildrop.Life, now time.Time) bool {
+	return life.Undelete <= 0 || now.Sub(time.Unix(at, 0)) > life.Undelete
+}
+
+// plan finds out what is to be purged. A file that is on no line stays for as long as one that is.
+func (t *trash) plan(life maildrop.Life, now time.Time) (purge, error) {
+	entries, err := t.read()
+	if err != nil {
+		return purge{}, err
+	}
+	names, err := t.names()
+	if err != nil {
+		return purge{}, err
+	}
+	var p purge
+	for _, e := range entries {
+		_, here := names[e.name]
+		delete(names, e.name)
+		switch {
+		case over(e.at, life, now):
+			p.lines++
+			if here {
+				p.files = append(p.files, e.name)
+			}
+		case here:
+			p.left = append(p.left, e)
+		}
+	}
+	for name, changed := range names {
+		if over(changed.Unix(), life, now) {
+			p.files = append(p.files, name)
+		}
+	}
+	return p, nil
+}
+
+// names are the messages' files, and when each was last changed: a rename is a change.
+func (t *trash) names() (map[string]time.Time, error) {
+	fd, err := unix.Openat(t.dir, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: t.file(trashName), Err: err}
+	}
+	dir := os.NewFile(uintptr(fd), t.file(trashName))
+	defer dir.Close()
+	all, err := dir.Readdirnames(-1)
+	if err != nil {
+		return nil, err
+	}
+	names := make(map[string]time.Time, len(all))
+	for _, name := range all {
+		var st unix.Stat_t
+		err := unix.Fstatat(t.dir, name, &st, unix.AT_SYMLINK_NOFOLLOW)
+		if name != trashList && isName(name) && err == nil && st.Mode&unix.S_IFMT == unix.S_IFREG {
+			names[name] = time.Unix(0, st.Ctim.Nano())
+		}
+	}
+	return names, nil
+}
+
+// purge removes for good what can't be brought back any more, at most so many messages (-1: all): first the files,
+// then their lines. It says how many files. The caller has locked the Maildir.
+func (t *trash) purge(life maildrop.Life, now time.Time, most int) (int, error) {
+	p, err := t.plan(life, now)
+	if err != nil || !p.due() {
+		return 0, err
+	}
+	all := most < 0 || len(p.files) <= most
+	if !all {
+		p.files = p.files[:most]
+	}
+	n := 0
+	for _, name := range p.files {
+		err := t.failing("unlink", t.path(name))
+		if err == nil {
+			err = unix.Unlinkat(t.dir, name, 0)
+		}
+		if err != nil && !errors.Is(err, unix.ENOENT) {
+			return n, &os.PathError{Op: "unlink", Path: t.path(name), Err: err}
+		}
+		n++
+	}
+	if err := t.sync(); err != nil || !all {
+		return n, err
+	}
+	return n, t.replace(p.left)
+}
+
+// tidy purges a little, where no Sweep seems to come.
+func (t *trash) tidy(life maildrop.Life, now time.Time) error {
+	file, _, err := t.open(trashList, unix.O_RDONLY)
+	if errors.Is(err, unix.ENOENT) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	start := make([]byte, 4096)
+	n, _ := file.ReadAt(start, 0)
+	if err := file.Close(); err != nil {
+		return err
+	}
+	first, ok := oldest(string(start[:n]))
+	if !ok || !over(first.at, life, now.Add(-lateSweep)) {
+		return nil
+	}
+	_, err = t.purge(life, now, mostPurged)
+	return err
+}

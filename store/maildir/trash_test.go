@@ -1,0 +1,399 @@
+package maildir_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"dewey/maildrop"
+	"dewey/store/maildir"
+)
+
+const fortnight = 14 * 24 * time.Hour
+
+// all chooses every message.
+func all(maildir.Removed) bool { return true }
+
+func (f *fixture) trashed() []maildir.Removed {
+	f.t.Helper()
+	list, err := f.store.Removed(f.t.Context(), f.owner)
+	f.check(err)
+	return list
+}
+
+func removedIDs(list []maildir.Removed) []string {
+	var ids []string
+	for _, r := range list {
+		ids = append(ids, r.UID)
+	}
+	return ids
+}
+
+func (f *fixture) restore(choose func(maildir.Removed) bool) []string {
+	f.t.Helper()
+	back, err := f.store.Restore(f.t.Context(), f.owner, choose)
+	f.check(err)
+	return removedIDs(back)
+}
+
+func (f *fixture) sweep(now time.Time) maildir.Swept {
+	f.t.Helper()
+	swept, err := f.store.Sweep(f.t.Context(), f.owner, now)
+	f.check(err)
+	return swept
+}
+
+func (f *fixture) remove(numbers ...int) {
+	f.t.Helper()
+	d := f.open()
+	f.check(d.Remove(f.t.Context(), numbers))
+	f.close(d)
+}
+
+// contents are the messages as sent, by unique-id.
+func (f *fixture) contents() map[string]string {
+	f.t.Helper()
+	d := f.open()
+	defer f.close(d)
+	texts := map[string]string{}
+	for n, m := range d.Messages() {
+		texts[m.UID] = f.read(d, n+1)
+	}
+	return texts
+}
+
+func (f *fixture) wantIDs(what string, got, want []string) {
+	f.t.Helper()
+	if !slices.Equal(got, want) {
+		f.t.Errorf("%s: unique-ids %q, want %q", what, got, want)
+	}
+}
+
+// What was removed is out of the maildrop, and comes back with its unique-id, its sizes (nothing is read again), its
+// flags, its time and its content; a second time nothing happens.
+func TestUndelete(t *testing.T) {
+	f := newFixture(t)
+	f.owner.Life.Undelete = fortnight
+	var bases []string
+	for i := range 4 {
+		bases = append(bases, f.deliver(fmt.Sprintf("Subject: %d\n\nno end", i)))
+	}
+	f.flag(bases[1], "FS")
+	delivered := time.Now().Add(-100 * time.Hour).Truncate(time.Second)
+	f.check(os.Chtimes(f.find(bases[1]), delivered, delivered))
+	l := func() []string { return f.ids() }
+	before := l()
+	rec := f.list()
+	rec.Records[1].Set('G', "aguid")
+	f.put("dovecot-uidlist", string(rec.Append(nil)))
+	sizes := f.contents()
+	start := time.Now().Truncate(time.Second)
+	f.remove(2, 4)
+	f.wantIDs("after Remove", l(), []string{before[0], before[2]})
+	if n := len(f.folder("new")) + len(f.folder("cur")); n != 2 || exists(filepath.Join(f.root, "dewey-removed", "tmp")) {
+		t.Errorf("%d files are left in new/ and cur/, want 2", n)
+	}
+	st, err := os.Lstat(filepath.Join(f.root, "dewey-removed"))
+	f.check(err)
+	if st.Mode() != os.ModeDir|0o700 {
+		t.Errorf("dewey-removed/ has the mode %v", st.Mode())
+	}
+
+	list := f.trashed()
+	f.wantIDs("Removed", removedIDs(list), []string{before[1], before[3]})
+	r := list[0]
+	if want := int64(len(sizes[r.UID])); r.Octets != want || !r.Received.Equal(delivered) || r.At.Before(start) || r.At.After(time.Now()) || r.Kept {
+		t.Errorf("%+v, want %d octets, received %v", r, want, delivered)
+	}
+	body, err := f.store.OpenRemoved(t.Context(), f.owner, r)
+	f.check(err)
+	text, err := io.ReadAll(body)
+	f.check(errors.Join(err, body.Close()))
+	if string(text) != "Subject: 1\n\nno end" {
+		t.Errorf("OpenRemoved gave %q", text)
+	}
+
+	for _, restart := range []bool{true, false} {
+		if restart {
+			f.restart()
+		}
+		if restart {
+			f.wantIDs("restored", f.restore(all), []string{before[1], before[3]})
+		} else {
+			f.wantIDs("restored twice", f.restore(all), nil)
+		}
+	}
+	opened := 0
+	f.store.SetFault(func(op, _ string) error {
+		if op == "open" {
+			opened++
+		}
+		return nil
+	})
+	now := l()
+	f.wantIDs("after Restore", now, []string{before[0], before[2], before[1], before[3]})
+	if opened > 0 {
+		t.Errorf("%d messages were measured again", opened)
+	}
+	f.store.SetFault(nil)
+	for id, text := range f.contents() {
+		if text != sizes[id] {
+			t.Errorf("%s came back as %q, was %q", id, text, sizes[id])
+		}
+	}
+	path := f.find(bases[1])
+	if got := filepath.Base(filepath.Dir(path)) + "/" + filepath.Base(path); got != "cur/"+bases[1]+":2,FS" {
+		t.Errorf("it came back as %s", got)
+	}
+	if st, err := os.Stat(path); err != nil || !st.ModTime().Equal(delivered) {
+		t.Errorf("its time is %v, was %v", st.ModTime(), delivered)
+	}
+	back := f.list()
+	for _, r := range back.Records {
+		if r.Base == bases[1] {
+			if g, _ := r.Get('G'); g != "aguid" || r.UID <= 4 {
+				t.Errorf("record %+v: no GUID, or a uid again", r)
+			}
+		}
+	}
+	f.restart()
+	f.wantIDs("after a restart", l(), now)
+	f.remove(3)
+	f.wantIDs("removed again", removedIDs(f.trashed()), []string{before[1]})
+	f.wantIDs("restored again", f.restore(all), []string{before[1]})
+	f.fsck()
+	if _, err := f.store.OpenRemoved(t.Context(), f.owner, r); !errors.Is(err, maildrop.ErrGone) {
+		t.Errorf("OpenRemoved of what is back: %v", err)
+	}
+}
+
+// Unique-ids of all kinds come back as they were: Courier's, a base name's, with the characters that mean something in
+// names and lists.
+func TestUndeleteUniqueIDs(t *testing.T) {
+	f := newFixture(t)
+	f.owner.Life.Undelete = fortnight
+	long := strings.Repeat("~", 70)
+	lines := "3 V1795400728 N20 Ga4f7d52518a4036bc527000083ecc375\n"
+	var want []string
+	f.check(os.MkdirAll(filepath.Join(f.root, "new"), 0o700))
+	for i, p := range []string{"PUID1-2", "Pa/b:c,d=e", "P :", "P:x", "P", "", "P" + long, "P../../etc"} {
+		base := fmt.Sprintf("%d.base name", i)
+		f.put("cur/"+base+":2,S", fmt.Sprintf("Subject: %d\n", i))
+		if p == "P :" {
+			p = "P\\:"
+		}
+		lines += strings.ReplaceAll(fmt.Sprintf("%d %s :%s\n", i+1, p, base), "  ", " ")
+		want = append(want, strings.TrimPrefix(p, "P"))
+	}
+	f.put("dovecot-uidlist", lines)
+	before := f.contents()
+	ids := f.ids()
+	for i, id := range []string{4: ids[4], 5: "000000066b03a418", 7: ""} {
+		if id != "" {
+			want[i] = id
+		}
+	}
+	f.wantIDs("before", ids, want)
+	f.remove(1, 2, 3, 4, 5, 6, 7, 8)
+	f.wantIDs("removed", f.ids(), nil)
+	f.restart()
+	f.wantIDs("restored", f.restore(all), ids)
+	for range 2 {
+		f.wantIDs("back", f.ids(), ids)
+		for id, text := range f.contents() {
+			if before[id] != text {
+				t.Errorf("%s is %q, was %q", id, text, before[id])
+			}
+		}
+		f.restart()
+	}
+	f.fsck()
+}
+
+// Two messages had one base name, one after the other, and a third has it now: all come back, each with its own
+// content, under names of their own.
+func TestUndeleteSameName(t *testing.T) {
+	f := newFixture(t)
+	f.owner.Life.Undelete = fortnight
+	want := map[string]string{}
+	for i := range 3 {
+		f.put("new/1700000001.M1P1.host", fmt.Sprintf("Subject: %d\n", i))
+		for id, text := range f.contents() {
+			want[id] = text
+		}
+		if i < 2 {
+			f.remove(1)
+		}
+	}
+	if got := len(f.restore(all)); got != 2 || len(want) != 3 {
+		t.Fatalf("%d are back, want 2 of %d", got, len(want))
+	}
+	for range 2 {
+		got := f.contents()
+		if len(got) != 3 {
+			t.Errorf("%d messages", len(got))
+		}
+		for id, text := range got {
+			if want[id] != text {
+				t.Errorf("%s is %q, was %q", id, text, want[id])
+			}
+		}
+		f.restart()
+	}
+	f.fsck()
+}
+
+// A unique-id that another message has now: that one is not brought back, the others are.
+func TestRestoreTakenUniqueID(t *testing.T) {
+	f := newFixture(t)
+	f.owner.Life.Undelete = fortnight
+	f.deliver("Subject: 1\n")
+	f.deliver("Subject: 2\n")
+	before := f.ids()
+	f.remove(1, 2)
+	f.deliver("Subject: 3\n")
+	f.ids()
+	l := f.list()
+	l.Records[0].Set('P', before[0])
+	f.put("dovecot-uidlist", string(l.Append(nil)))
+	back, err := f.store.Restore(t.Context(), f.owner, all)
+	if err == nil || !strings.Contains(err.Error(), before[0]) {
+		t.Errorf("Restore: %v", err)
+	}
+	f.wantIDs("back", removedIDs(back), before[1:])
+	f.wantIDs("in the maildrop", f.ids(), before)
+	f.wantIDs("left", removedIDs(f.trashed()), before[:1])
+	if got := f.contents()[before[0]]; got != "Subject: 3\r\n" {
+		t.Errorf("%s is %q", before[0], got)
+	}
+}
+
+// A move that fails leaves the message where it is; nothing is unlinked instead.
+func TestUndeleteFaults(t *testing.T) {
+	for _, op := range []string{"mkdir", "append", "rename", "sync list", "sync dewey-removed"} {
+		for _, fault := range []error{unix.ENOSPC, unix.EDQUOT, unix.EROFS} {
+			f := newFixture(t)
+			f.owner.Life.Undelete = fortnight
+			f.deliver("Subject: 1\n")
+			f.deliver("Subject: 2\n")
+			before := f.ids()
+			f.store.SetFault(func(o, path string) error {
+				if o == op || o == "unlink" || op == o+" "+filepath.Base(path) {
+					return fault
+				}
+				return nil
+			})
+			d := f.open()
+			if err := d.Remove(t.Context(), []int{1, 2}); !errors.Is(err, fault) {
+				t.Errorf("%s: Remove: %v", op, err)
+			}
+			f.close(d)
+			f.wantIDs(op, f.ids(), before)
+			if got := f.trashed(); len(got) > 0 {
+				t.Errorf("%s: both in the maildrop and to be restored: %v", op, got)
+			}
+			f.store.SetFault(nil)
+			f.remove(1, 2)
+			f.wantIDs(op+", then restored", f.restore(all), before)
+			f.wantIDs(op+", then restored", f.ids(), before)
+			f.fsck()
+		}
+	}
+}
+
+// A link in the place of the folder, or of its list, is not followed, and nothing is removed.
+func TestTrashIsNoLink(t *testing.T) {
+	for _, link := range []string{"dewey-removed", "dewey-removed/list"} {
+		f := newFixture(t)
+		f.owner.Life.Undelete = fortnight
+		f.deliver("Subject: 1\n")
+		before := f.ids()
+		outside := filepath.Join(filepath.Dir(f.root), "outside")
+		f.check(os.MkdirAll(outside, 0o700))
+		f.check(os.MkdirAll(filepath.Dir(filepath.Join(f.root, link)), 0o700))
+		f.check(os.Symlink(outside, filepath.Join(f.root, link)))
+		d := f.open()
+		if err := d.Remove(t.Context(), []int{1}); err == nil {
+			t.Errorf("%s: removed", link)
+		}
+		f.close(d)
+		f.wantIDs(link, f.ids(), before)
+		if _, err := f.store.Sweep(t.Context(), f.owner, time.Now()); err == nil {
+			t.Errorf("%s: swept", link)
+		}
+		if entries, _ := os.ReadDir(outside); len(entries) > 0 {
+			t.Errorf("%s: %v", link, entries)
+		}
+	}
+}
+
+// Whoever may write to the folder can name no file outside of it, and put nothing into the list of unique-ids.
+func TestTrashListIsNotTrusted(t *testing.T) {
+	f := newFixture(t)
+	f.owner.Life.Undelete = fortnight
+	f.deliver("Subject: 1\n")
+	f.remove(1)
+	f.put("dovecot-uidlist.copy", f.get("dovecot-uidlist"))
+	at := fmt.Sprint(time.Now().Unix())
+	f.put("dewey-removed/x", "Subject: x\n")
+	for _, line := range []string{
+		at + " ../dovecot-uidlist.copy new id :1.a", at + " list new id :1.a", at + " x new id :../a", at + " x new id :.a",
+		at + " x tmp id :1.a", at + " x new i\xffd :1.a", at + " x new id lower :1.a", at + " x new id S1\x00 :1.a", at + " x new id :",
+		at + " x new id ::2,", at + " x new", at, "", "x x new id :1.a", at + " x new id S5", at + " x new id :1.a\r",
+		at + " x new " + strings.Repeat("i", 71) + " :1.a", at + " x new id :" + strings.Repeat("n", 300),
+	} {
+		f.put("dewey-removed/list", "dewey-removed 1\n"+line+"\n")
+		if got := f.trashed(); len(got) != 0 {
+			t.Errorf("%q is believed: %v", line, got)
+		}
+		f.restore(all)
+		f.sweep(time.Now())
+	}
+	f.put("dewey-removed/list", "dewey-removed 1\n"+at+" x new id :1.a")
+	if got := f.trashed(); len(got) != 0 {
+		t.Errorf("a line without an end is believed: %v", got)
+	}
+	if f.get("dewey-removed/x") != "Subject: x\n" || !exists(filepath.Join(f.root, "dovecot-uidlist.copy")) {
+		t.Error("a file was touched")
+	}
+	for _, head := range []string{"", "dewey-removed 2\n", "dewey-removed 1", "\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\n"} {
+		f.put("dewey-removed/list", head)
+		_, err := f.store.Removed(context.Background(), f.owner)
+		if cut := strings.HasPrefix("dewey-removed 1\n", head); cut && err != nil || !cut && !errors.Is(err, maildrop.ErrDamaged) {
+			t.Errorf("a list that begins with %q: %v", head, err)
+		}
+	}
+}
+
+// A write to the list that was cut spoils no other line.
+func TestTrashListCut(t *testing.T) {
+	f := newFixture(t)
+	f.owner.Life.Undelete = fortnight
+	f.deliver("Subject: 1\n")
+	f.deliver("Subject: 2\n")
+	before := f.ids()
+	for _, cut := range []string{"1795400728 17954007", "", "dewey"} {
+		if cut == "dewey" || cut == "" { // who made the list died at once
+			f.put("dewey-removed/list", cut)
+		} else {
+			f.remove(1)
+			f.put("dewey-removed/list", f.get("dewey-removed/list")+cut)
+		}
+		d := f.open()
+		f.check(d.Remove(t.Context(), []int{1}))
+		f.close(d)
+		f.restore(all)
+		if got := len(f.ids()); got != 2 {
+			t.Fatalf("after %q: %d messages, want 2 of %q", cut, got, before)
+		}
+	}
+}
