@@ -36,7 +36,7 @@ type night struct {
 
 const (
 	glance    = 5 * time.Minute // how often the clock is looked at: timers stand still while the machine sleeps
-	patient   = time.Hour       // how long those are tried again whose maildrops are in use
+	insist    = time.Hour       // how long those are tried again whose maildrops are in use
 	mostDrift = time.Hour       // how much the clocks may disagree
 	// The time between two nights, with summer time and a late start.
 	leastPause, mostPause = 12 * time.Hour, 36 * time.Hour
@@ -176,7 +176,7 @@ func (n *night) all(ctx context.Context, now reading) {
 	}
 	var t tally
 	busy, failed := n.turns(ctx, users, now.wall, &t)
-	for end := n.elapsed() + patient; len(busy) > 0 && ctx.Err() == nil && n.elapsed() < end; {
+	for end := n.elapsed() + insist; len(busy) > 0 && ctx.Err() == nil && n.elapsed() < end; {
 		for until := n.elapsed() + glance; ctx.Err() == nil && n.elapsed() < until; { // a reload does not hasten it
 			n.pause(ctx, until-n.elapsed())
 		}
