@@ -197,10 +197,10 @@ func (a *app) connect(c *config.Config) (conn net.Conn, end func(), err error) {
 		if path, ok := strings.CutPrefix(address, config.UnixPrefix); ok {
 			network, address = "unix", path
 		}
-		conn, err := net.DialTimeout(network, address, 10*time.Second)
+		conn, err := net.DialTimeout(network, address, connectPatience)
 		switch {
 		case err == nil:
-			return conn, func() { _ = conn.Close() }, nil
+			return bounded(conn), func() { _ = conn.Close() }, nil
 		case errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM):
 			// nobody there, or not for us
 		default:
@@ -215,12 +215,50 @@ func (a *app) connect(c *config.Config) (conn net.Conn, end func(), err error) {
 	l := &oneConn{conn: make(chan net.Conn, 1), closed: make(chan struct{})}
 	l.conn <- theirs
 	go func() { _ = server.Serve(l) }()
-	return ours, func() {
+	return bounded(ours), func() {
 		_ = ours.Close()
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		_ = server.Shutdown(ctx) // it throws away what was not delivered
 	}, nil
+}
+
+const (
+	// Before the greeting nothing has been said, so that to give up early costs nothing: a server that is stopped
+	// or hangs takes connections, or its queue is full. It is on this machine, or near.
+	connectPatience  = 5 * time.Second
+	greetingPatience = 30 * time.Second
+	// wholePatience leaves the ten minutes for the last reply that RFC 5321 section 4.5.3.2.6 asks for, since who gives
+	// up then may deliver twice, and ends, with a minute for our own server's end, before whoever has called us loses
+	// his: procmail kills after 960 s (TIMEOUT), Postfix after 1000 s (command_time_limit), Exim bounces after an hour.
+	wholePatience = 14 * time.Minute
+)
+
+// A patientConn bounds the whole of a delivery, and the wait for its first octet.
+type patientConn struct {
+	net.Conn
+	began   time.Time
+	greeted bool
+}
+
+func bounded(conn net.Conn) net.Conn { return &patientConn{Conn: conn, began: time.Now()} }
+
+func (c *patientConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	c.greeted = c.greeted || n > 0
+	return n, err //nolint:wrapcheck // as net has it
+}
+
+// SetDeadline sets none that is later than patience lasts.
+func (c *patientConn) SetDeadline(t time.Time) error {
+	last := c.began.Add(wholePatience)
+	if !c.greeted {
+		last = c.began.Add(greetingPatience)
+	}
+	if last.Before(t) {
+		t = last
+	}
+	return c.Conn.SetDeadline(t) //nolint:wrapcheck // as net has it
 }
 
 // ownServer takes mail in as the running one would. Started as root it becomes process.user, whose Maildirs they
