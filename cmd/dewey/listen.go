@@ -73,6 +73,30 @@ func listenAll(spots []spot, c *config.Config) (map[spot]net.Listener, error) {
 	return bound, nil
 }
 
+// rebind makes UNIX sockets again that somebody has removed, or put something else in their place: nobody can connect
+// to the old ones.
+func (d *daemon) rebind(c *config.Config) {
+	for s, l := range d.bound {
+		old, is := l.(*unixListener)
+		if !is || old.there() {
+			continue
+		}
+		rights, err := rightsOf(c)
+		var fresh net.Listener
+		if err == nil {
+			fresh, err = listen(s.key, s.address, rights)
+		}
+		if err != nil {
+			d.log.Error("the socket was removed and can't be made again: put right what the error says and reload, or restart dewey", "key", s.key, "address", s.address, "error", err)
+			continue
+		}
+		d.log.Warn("the socket was removed; it is made again", "key", s.key, "address", s.address)
+		d.bound[s] = fresh
+		d.serve(s, fresh)
+		_ = old.Close() // its file is gone
+	}
+}
+
 func closeAll(bound map[spot]net.Listener) {
 	for _, l := range bound {
 		_ = l.Close()

@@ -73,6 +73,7 @@ func (d *daemon) apply(c *config.Config) error {
 	default: // it will look anyway
 	}
 	d.move(append(must, may...), fresh)
+	d.rebind(c)
 	d.config = c
 	var late []string
 	for _, key := range config.Changed(d.started, c) {

@@ -67,13 +67,18 @@ type unixListener struct {
 // Close implements net.Listener. A file that another process has put in the place of ours stays.
 func (l *unixListener) Close() error {
 	l.once.Do(func() {
-		var own, there unix.Stat_t
-		if unix.Fstat(l.file, &own) == nil && unix.Lstat(l.path, &there) == nil && own.Dev == there.Dev && own.Ino == there.Ino {
+		if l.there() {
 			_ = unix.Unlink(l.path) // what is left is replaced at the next start
 		}
 		_ = unix.Close(l.file)
 	})
 	return l.Listener.Close() //nolint:wrapcheck // net's own
+}
+
+// there says that the path still leads to our file. Not after Close.
+func (l *unixListener) there() bool {
+	var own, there unix.Stat_t
+	return unix.Fstat(l.file, &own) == nil && unix.Lstat(l.path, &there) == nil && own.Dev == there.Dev && own.Ino == there.Ino
 }
 
 // listenUnix binds a UNIX socket. What lies there already is replaced if it is a socket that nobody listens at:
