@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"dewey/auth"
+	"dewey/config"
 	"dewey/maildrop"
 	"dewey/store/maildir"
 )
@@ -365,4 +366,78 @@ func TestLasting(t *testing.T) {
 			t.Errorf("%v: %q, want %q", d, got, text)
 		}
 	}
+}
+
+// A night of a daemon, with its users, each with a retention of his own, and its store; a reload in between counts.
+func TestNightOfADaemon(t *testing.T) {
+	data, file := t.TempDir(), filepath.Join(t.TempDir(), "dewey.toml")
+	write(t, filepath.Join(data, "users"), "mrose:{PLAIN}x\nbob:{PLAIN}x::::::retention=30d undelete=0\nann:{PLAIN}x::::::retention=never\nnone:{PLAIN}x\nwrong\n")
+	write(t, file, "mail.retention = '90d'\nmail.undelete = '14d'\nmail.folders = ['Lists']\n")
+	day := 24 * time.Hour
+	for _, user := range []string{"mrose", "bob", "ann"} {
+		for _, folder := range []string{"new", ".Lists/new"} {
+			for _, age := range []time.Duration{day, 31 * day, 91 * day} {
+				name := filepath.Join(data, "mail", user, folder, fmt.Sprintf("1.%d.h", age/day))
+				for _, sub := range []string{"", "../cur", "../tmp"} {
+					if err := os.MkdirAll(filepath.Join(filepath.Dir(name), sub), 0o700); err != nil {
+						t.Fatal(err)
+					}
+				}
+				write(t, name, "Subject: x\n\nhi\n")
+				if at := time.Now().Add(-age); os.Chtimes(name, at, at) != nil {
+					t.Fatal(name)
+				}
+			}
+		}
+	}
+	var out bytes.Buffer
+	d := &daemon{log: slog.New(slog.NewTextHandler(&out, nil)), load: func() (*config.Config, error) { return config.Load(file, []string{"data=" + data}) }}
+	if err := d.prepare(); err == nil || !strings.Contains(err.Error(), "users:5") {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(data, "users"), strings.Replace(read(t, filepath.Join(data, "users")), "wrong\n", "", 1))
+	if err := d.prepare(); err != nil {
+		t.Fatal(err)
+	}
+	n, now := d.night(), reading{time.Now().Add(time.Minute), 0} // the store removes by the real clock
+	n.elapsed = func() time.Duration { return now.elapsed }
+	night := func(want string, left map[string]int) {
+		t.Helper()
+		before := now
+		now = reading{now.wall.Add(day), now.elapsed + day}
+		out.Reset()
+		n.work(t.Context(), before, now)
+		if !strings.Contains(out.String(), want) || strings.Contains(out.String(), "ERROR") {
+			t.Errorf("no %q in %s", want, &out)
+		}
+		for path, want := range left {
+			if found, err := filepath.Glob(filepath.Join(data, "mail", path, "*.h*")); err != nil || len(found) != want {
+				t.Errorf("%s: %q, want %d", path, found, want)
+			}
+		}
+	}
+	night("the first night", map[string]int{"mrose/new": 3, "bob/new": 3, "mrose/.Lists/new": 3})
+	night("users=4 removed=6 purged=0 left_over=0", map[string]int{"mrose/new": 2, "bob/new": 1, "ann/new": 3, "mrose/.Lists/new": 2})
+	if removed := must(t, data, "mail", "list", "mrose", "--removed", "--config", file); !strings.HasPrefix(lastLine(removed), "2 messages") {
+		t.Error(removed)
+	}
+	for range 11 {
+		night("users=4 removed=0 purged=0 left_over=0", nil)
+	}
+	night("users=4 removed=0 purged=2 left_over=0", nil)
+	c, err := config.Load(file, []string{"data=" + data, "mail.retention=20d"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.current.Store(c)
+	night("users=4 removed=2 ", map[string]int{"mrose/new": 1, "bob/new": 1, "ann/new": 3})
+}
+
+func read(t *testing.T, name string) string {
+	t.Helper()
+	data, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
 }
