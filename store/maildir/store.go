@@ -24,7 +24,8 @@ const (
 // Options of a Store.
 type Options struct {
 	// Path returns the absolute path of an owner's Maildir. It is required, and is called by many
-	// goroutines at once. A Maildir that is not there is made, its parents too, with mode 0700.
+	// goroutines at once. A Maildir that is not there is made, its parents too, with mode 0700; by root for
+	// whom the folder belongs to in which it is made.
 	Path func(maildrop.Owner) (string, error)
 
 	// Logger gets what an administrator should know. Nil: slog.Default().
@@ -228,7 +229,7 @@ func prepare(root string) (whose *unix.Stat_t, made bool, err error) {
 	case err != nil && !errors.Is(err, unix.ENOENT):
 		return nil, false, &os.PathError{Op: "stat", Path: root, Err: err}
 	}
-	if err := os.MkdirAll(root, 0o700); err != nil {
+	if err := makeAll(root); err != nil {
 		return nil, false, fmt.Errorf("making a Maildir: %w", err)
 	}
 	if err := unix.Stat(root, &st); err != nil {

@@ -1,0 +1,40 @@
+package maildir
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// makeAll makes a folder and those above it that are missing. Root gives each to whom the one above it belongs: a Maildir
+// in somebody's home is his, and the delivery agent's that runs as he does.
+func makeAll(path string) error {
+	var above unix.Stat_t
+	parent := filepath.Dir(path)
+	err := unix.Stat(parent, &above)
+	if errors.Is(err, unix.ENOENT) && parent != path {
+		if err := makeAll(parent); err != nil {
+			return err
+		}
+		err = unix.Stat(parent, &above)
+	}
+	if err != nil {
+		return &os.PathError{Op: "stat", Path: parent, Err: err}
+	}
+	err = os.Mkdir(path, 0o700)
+	if errors.Is(err, os.ErrExist) {
+		return nil // prepare looks whether it is a folder
+	}
+	if err != nil || os.Geteuid() != 0 || above.Uid == 0 {
+		return err
+	}
+	// Whoever may write above could have put something else there: only a folder is given away, and no link is followed.
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	made := os.NewFile(uintptr(fd), path)
+	return errors.Join(made.Chown(int(above.Uid), int(above.Gid)), made.Close())
+}
