@@ -1,13 +1,25 @@
 package maildir
 
 import (
+	"reflect"
 	"time"
 
 	"dewey/maildrop"
 )
 
-// Kill ends a session as the death of its process would.
-func Kill(d maildrop.Maildrop) { _ = d.(*session).lock.release() }
+// Kill ends a session, which may be part of a maildrop, as the death of its process would.
+func Kill(d maildrop.Maildrop) {
+	s, ok := d.(*session)
+	for v := reflect.ValueOf(d); !ok; { // what package maildrop has put around it
+		for v = v.Elem(); v.Kind() == reflect.Struct; {
+			v = v.Field(0)
+		}
+		if ok = v.Type() == reflect.TypeFor[*session](); ok {
+			s = (*session)(v.UnsafePointer())
+		}
+	}
+	_ = s.lock.release()
+}
 
 // SetFault makes operations fail.
 func (s *Store) SetFault(f func(op, path string) error) { s.fault = f }

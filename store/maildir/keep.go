@@ -58,6 +58,9 @@ func (s *session) keep(ctx context.Context, numbers []int) error {
 		return fmt.Errorf("no message removed: %w", err)
 	}
 	s.kept = append(s.kept, kept...)
+	for _, n := range kept {
+		s.setPlace(n, place{})
+	}
 	if written {
 		s.pending = nil
 		s.publish(list)
