@@ -173,17 +173,6 @@ func (d *daemon) certify() error {
 	return nil
 }
 
-// maildirOf says where a user's Maildir is. That there is no such place for him needs a person.
-func maildirOf(c *config.Config) func(maildrop.Owner) (string, error) {
-	return func(o maildrop.Owner) (string, error) {
-		p, err := c.MaildirPath(o)
-		if err != nil {
-			err = fmt.Errorf("%w: %w", maildrop.ErrDamaged, err)
-		}
-		return p, err
-	}
-}
-
 // makeData makes the data folder if there is none, and proves that it can be written.
 func makeData(folder string) error {
 	err := os.MkdirAll(folder, 0o700)
@@ -263,23 +252,6 @@ func limits(c *config.Config) auth.Limits {
 func (d *daemon) takeProxies(c *config.Config) {
 	proxies := proxyheader.Proxies(c.Login.ProxyNetworks)
 	d.proxies.Store(&proxies)
-}
-
-// quotaOf is what holds for users of whom the users file says nothing else.
-func quotaOf(c *config.Config) maildrop.Quota {
-	return maildrop.Quota{Octets: c.Mail.QuotaOctets, Messages: int64(c.Mail.QuotaMessages)}
-}
-
-// lifeOf is the same of how long mail stays, and what of it sessions see.
-func lifeOf(c *config.Config) maildrop.Life {
-	return maildrop.Life{
-		Retention:      c.Mail.Retention,
-		Undelete:       c.Mail.Undelete,
-		Deletion:       c.Mail.Deletion,
-		Window:         c.Mail.Window,
-		WindowMessages: int64(c.Mail.WindowMessages),
-		Folders:        c.Mail.Folders,
-	}
 }
 
 var tlsVersions = map[string]uint16{config.TLS12: tls.VersionTLS12, config.TLS13: tls.VersionTLS13}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -50,5 +51,33 @@ func mailSettings(c *config.Config) lmtp.Settings {
 		Timeout:            c.LMTP.Timeout,
 		DataTimeout:        min(c.LMTP.Timeout, maxDataTimeout),
 		OverQuotaTemporary: c.LMTP.OverQuota == config.OverQuotaDefer,
+	}
+}
+
+// maildirOf says where a user's Maildir is. That there is no such place for him needs a person.
+func maildirOf(c *config.Config) func(maildrop.Owner) (string, error) {
+	return func(o maildrop.Owner) (string, error) {
+		p, err := c.MaildirPath(o)
+		if err != nil {
+			err = fmt.Errorf("%w: %w", maildrop.ErrDamaged, err)
+		}
+		return p, err
+	}
+}
+
+// quotaOf is what holds for users of whom the users file says nothing else.
+func quotaOf(c *config.Config) maildrop.Quota {
+	return maildrop.Quota{Octets: c.Mail.QuotaOctets, Messages: int64(c.Mail.QuotaMessages)}
+}
+
+// lifeOf is the same of how long mail stays, and what of it sessions see.
+func lifeOf(c *config.Config) maildrop.Life {
+	return maildrop.Life{
+		Retention:      c.Mail.Retention,
+		Undelete:       c.Mail.Undelete,
+		Deletion:       c.Mail.Deletion,
+		Window:         c.Mail.Window,
+		WindowMessages: int64(c.Mail.WindowMessages),
+		Folders:        c.Mail.Folders,
 	}
 }
