@@ -25,7 +25,7 @@ func (s *session) plaintext() bool {
 	return s.secure
 }
 
-// capa lists the capabilities, in AUTHORIZATION and TRANSACTION the same but for STLS. RFC 2449 section 5.
+// capa lists the capabilities, in AUTHORIZATION and TRANSACTION the same but for STLS and EXPIRE. RFC 2449 section 5.
 func (s *session) capa(context.Context, []string) (response, error) {
 	tags := []string{"TOP", "UIDL"} // RFC 2449 sections 6.1, 6.8
 	if s.plaintext() && !s.settings.NoUserPass {

@@ -1,7 +1,6 @@
 package pop3server_test
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"io"
@@ -146,11 +145,10 @@ func TestRetrievedPipelined(t *testing.T) {
 	t.Run("pipe", func(t *testing.T) {
 		mail := newShelf(sized(120))
 		b := newBench(t, mail, retrieved)
-		c := b.dial("127.0.0.1")
-		in := bufio.NewReader(c)
-		_, _ = in.ReadString('\n')
-		_, _ = io.WriteString(c, login+"RETR 1\r\nQUIT\r\n")
-		_ = c.Close()
+		v := b.visit(t, "127.0.0.1")
+		v.login(t, "+OK 1 message (120 octets)")
+		_, _ = io.WriteString(v, "RETR 1\r\nQUIT\r\n")
+		_ = v.Close()
 		b.settle(t)
 		if mail.gone() != "" {
 			t.Errorf("removed %q", mail.gone())

@@ -22,6 +22,7 @@ var fuzzSeeds = []string{
 	"", "\r\n", "CAPA\r\n", "QUIT\r\n", "QUIT now\r\n", "QUIT", "USER mrose\r\nPASS tanstaaf\r\nSTAT\r\n", "AUTH\r\nAUTH PLAIN\r\n", "AUTH PLAIN\r\nAG1yb3NlAHRhbnN0YWFm\r\nSTAT\r\n", "AUTH LOGIN\r\nbXJvc2U=\r\n*\r\n", "AUTH PLAIN =\r\n",
 	"LANG de\r\nLANG\r\nUTF8\r\nCAPA\r\n", "STAT\r\nLIST\r\nUIDL\r\nRETR 1\r\nTOP 2 1\r\nDELE 1\r\nRSET\r\nNOOP\r\nQUIT\r\n",
 	"DELE 1\r\nDELE 2\r\nDELE 3\r\nQUIT\r\n", "LIST 01\nLIST 0\nLIST 4294967297\nTOP 1 -1\n", "RETR \x00\r\n\xff\xff\r\n",
+	"USER recent:mrose\r\nPASS tanstaaf\r\nDELE 1\r\nQUIT\r\n", "USER mrose+x\r\nPASS tanstaaf\r\nUSER recent:\r\nPASS +\r\n",
 	"GET / HTTP/1.1\r\nHost: a\r\n\r\n", strings.Repeat("NOOP\r\n", 100), strings.Repeat("x", 300) + "\r\nQUIT\r\n", "USER %s%n\r\nPASS  \r\n",
 }
 
@@ -32,6 +33,7 @@ var authSeeds = []string{
 	"AUTH SCRAM-SHA-1 eSwsbj11c2VyLHI9Zg==\r\n=\r\n", "AUTH SCRAM-SHA-256-PLUS cD10bHMtZXhwb3J0ZXIsLG49dSxyPXg=\r\n", "AUTH EXTERNAL =\r\n",
 	"AUTH LOGIN\r\nYWRtaW4=\r\nYSAgYg==\r\nSTAT\r\nDELE 1\r\n", "AUTH PLAIN bXJvc2UAYWRtaW4AYSAgYg==\r\nRETR 1\r\nQUIT\r\n", "AUTH PLAIN\r\nbXJvc2UAYWRtaW4AYSAgYg==\r\nDELE 2\r\n",
 	"APOP mrose c4c9334bac560ecc979e58001b3e22fb\r\nAPOP\r\n", "XCLIENT ADDR=192.0.2.9 PORT=7\r\nUSER mrose\r\nCAPA\r\n", "XCLIENT ADDR=127.0.0.1\r\nXCLIENT ADDR=::1\r\n",
+	"AUTH PLAIN " + plain("recent:mrose", "admin+x", "a  b") + "\r\nRETR 1\r\n", "AUTH PLAIN " + plain("mrose+x", "admin", "a  b") + "\r\n",
 	"AUTH PLAIN " + strings.Repeat("A", 400) + "\r\nCAPA\r\n", "AUTH LOGIN\r\n" + strings.Repeat("QUIT", 150) + "\r\nNOOP\r\n", "auth\r\nAuTh pLaIn =\r\n",
 }
 
@@ -55,7 +57,7 @@ func fuzzSession(f *testing.F, seeds []string, users auth.PasswordChecker, prefi
 		mail := newShelf(sized(120), ".\n..\n\n.", "Subject: Grüße\n\nb\n")
 		l := newListener()
 		ended := make(chan pop3server.End, 1)
-		srv := &pop3server.Server{Users: users, Maildrops: mail, Logger: slog.New(slog.DiscardHandler)}
+		srv := &pop3server.Server{Users: users, Maildrops: mail, View: takeApart, Logger: slog.New(slog.DiscardHandler)}
 		if _, ok := users.(auth.SecretKeeper); ok {
 			srv.Settings.Mechanisms = append(sasl.Names(), auth.APOP)
 			srv.Settings.Trusted = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
@@ -89,6 +91,9 @@ func fuzzSession(f *testing.F, seeds []string, users auth.PasswordChecker, prefi
 		// A SCRAM or CRAM-MD5 proof can't come from who does not see the challenge.
 		if who.User != "" && who.Method != "PASS" && who.Method != "PLAIN" && who.Method != "LOGIN" {
 			t.Fatalf("logged in: %+v", who)
+		}
+		if strings.ContainsAny(who.User, ":+") {
+			t.Fatalf("logged in by a name that was not taken apart: %+v", who)
 		}
 		marked := conform(t, bufio.NewReader(bytes.NewReader(out)), strings.SplitAfter(prefix+string(in)+ending, "\n"))
 		if len(mail.removed) != marked {

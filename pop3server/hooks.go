@@ -35,7 +35,7 @@ type Session struct {
 	User   string // empty before login
 	By     string // who was proven, if he acts as User
 	Method string // PASS, APOP or the SASL mechanism; empty before login
-	View   maildrop.View
+	View   maildrop.View // what it asked for with its name
 }
 
 // End says how a session ended.

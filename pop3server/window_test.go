@@ -11,6 +11,7 @@ import (
 	"dewey/auth"
 	"dewey/maildrop"
 	"dewey/pop3server"
+	"dewey/store/mem"
 )
 
 // What a session sees is counted back from its login, by the database's word before the settings', and by the name's
@@ -107,3 +108,23 @@ func TestWindowFails(t *testing.T) {
 }
 
 type dateless struct{ maildrop.Maildrop }
+
+// A window on a store as it comes: what is outside can't be removed from inside either.
+func TestWindowOnAStore(t *testing.T) {
+	store := mem.New()
+	for _, age := range []time.Duration{time.Hour, 49 * time.Hour, 2 * time.Hour} {
+		store.DeliverAt("mrose", []byte("Subject: a\n\nb\n"), time.Now().Add(-age))
+	}
+	old := store.Messages("mrose")[1].UID
+	b := newBench(t, newShelf(), func(s *pop3server.Server) {
+		s.Maildrops = store
+		s.Settings.Life = maildrop.Life{Window: 48 * time.Hour, Deletion: maildrop.DeletionRetrieved}
+	})
+	got := b.ask(t, login+"RETR 1\r\nDELE 2\r\nDELE 3\r\nQUIT\r\n")
+	if !strings.Contains(got, "+OK 2 messages (") || !strings.Contains(got, "-ERR no such message\r\n+OK bye") {
+		t.Errorf("%q", got)
+	}
+	if left := store.Messages("mrose"); len(left) != 1 || left[0].UID != old {
+		t.Errorf("left %v", left)
+	}
+}
