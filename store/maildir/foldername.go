@@ -81,16 +81,17 @@ func modifiedUTF7(name string) string {
 // foldUTF7 is a name in modified UTF-7 with its ASCII letters in lower case: those between & and - are none.
 func foldUTF7(name string) string {
 	var b strings.Builder
-	for wide, part := false, ""; name != ""; wide = !wide {
+	for wide := false; name != ""; wide = !wide {
 		end := "&"
 		if wide {
 			end = "-"
 		}
-		part, name, _ = strings.Cut(name, end)
+		part, rest, _ := strings.Cut(name, end)
 		if !wide {
 			part = foldASCII(part)
 		}
 		b.WriteString(part + end)
+		name = rest
 	}
 	return b.String()
 }
