@@ -31,10 +31,10 @@ type Session struct {
 	ID     uint64 // counts from 1 with each connection that a Server takes
 	Remote netip.AddrPort
 	Local  netip.AddrPort
-	TLS    bool   // up to here, not only up to a proxy
-	User   string // empty before login
-	By     string // who was proven, if he acts as User
-	Method string // PASS, APOP or the SASL mechanism; empty before login
+	TLS    bool          // up to here, not only up to a proxy
+	User   string        // empty before login
+	By     string        // who was proven, if he acts as User
+	Method string        // PASS, APOP or the SASL mechanism; empty before login
 	View   maildrop.View // what it asked for with its name
 }
 
