@@ -2,6 +2,7 @@ package lmtp
 
 import (
 	"encoding/binary"
+	"log/slog"
 	"slices"
 	"strings"
 	"testing"
@@ -73,5 +74,18 @@ func TestMarked(t *testing.T) {
 	}
 	if len(all) != 7 {
 		t.Error(len(all))
+	}
+}
+
+// Who sends message after message and waits for no reply does not fill our memory: the oldest are forgotten first.
+func TestUntoldIsBounded(t *testing.T) {
+	s := &session{srv: &Server{}, log: slog.New(slog.DiscardHandler), tx: &transaction{identity: identity{found: true}}}
+	var k mark
+	for i := range 3 * memorySize {
+		binary.BigEndian.PutUint32(k[:], uint32(i))
+		s.tell(&recipient{copies: []*copyOf{{committed: true, mark: k}}})
+	}
+	if len(s.untold) != memorySize || cap(s.untold) > 3*memorySize || s.untold[memorySize-1] != k {
+		t.Errorf("%d marks, room for %d", len(s.untold), cap(s.untold))
 	}
 }

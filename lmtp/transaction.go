@@ -273,7 +273,7 @@ func (s *session) tell(r *recipient) {
 			err = nil
 		}
 		if r.err == nil && t.identity.found {
-			s.untold = append(s.untold, c.mark)
+			s.untold = append(s.untold[max(len(s.untold)-memorySize+1, 0):], c.mark) // of who never waits for replies
 		}
 		log := s.log.With("id", t.id, "from", t.from, "to", r.address, "user", c.owner.Name, "octets", t.octets)
 		switch {
