@@ -57,7 +57,12 @@ func (s *Store) Deposit(ctx context.Context, owner maildrop.Owner) (maildrop.Dep
 	if err != nil {
 		return nil, err
 	}
+	// Whether the file could be made is asked now: a sender of one message to many is to know before he sends it.
+	err = unix.Faccessat(tmp, ".", unix.W_OK|unix.X_OK, unix.AT_EACCESS)
 	_ = unix.Close(tmp)
+	if err != nil {
+		return nil, &os.PathError{Op: "access", Path: box.file("tmp"), Err: err}
+	}
 	d := &deposit{box: box, quota: quota, whose: whose, begun: newName()}
 	d.in = message.NewWriter(sink{d})
 	return d, nil

@@ -117,6 +117,36 @@ func TestDepositsWithdrawnTogether(t *testing.T) {
 	f.checkUsage()
 }
 
+// Who may not write into tmp/ is told before he has the message.
+func TestDepositMayNotWrite(t *testing.T) {
+	f := newFixture(t)
+	f.deposit("Subject: x\r\n")
+	tmp := filepath.Join(f.root, "tmp")
+	f.check(os.Chmod(tmp, 0o500))
+	defer os.Chmod(tmp, 0o700)
+	if os.Geteuid() == 0 {
+		for dir := f.root; len(dir) > len(os.TempDir()); dir = filepath.Dir(dir) {
+			f.check(os.Chmod(dir, 0o755))
+		}
+		f.check(os.Chown(tmp, 65534, 65534))
+	}
+	done := make(chan error)
+	go func() {
+		if os.Geteuid() == 0 { // this thread alone, which ends with the goroutine
+			runtime.LockOSThread()
+			if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, ^uintptr(0), 65534, ^uintptr(0)); errno != 0 {
+				done <- errno
+				return
+			}
+		}
+		_, err := f.store.Deposit(context.Background(), maildrop.Owner{})
+		done <- err
+	}()
+	if err := <-done; !errors.Is(err, unix.EACCES) {
+		t.Errorf("Deposit: %v", err)
+	}
+}
+
 // descriptors are how many the process has.
 func descriptors(t *testing.T) int {
 	t.Helper()
