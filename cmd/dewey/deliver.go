@@ -246,6 +246,9 @@ func bounded(conn net.Conn) net.Conn { return &patientConn{Conn: conn, began: ti
 func (c *patientConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	c.greeted = c.greeted || n > 0
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		err = fmt.Errorf("the server is stopped, hangs or is overloaded: %w", err)
+	}
 	return n, err //nolint:wrapcheck // as net has it
 }
 
