@@ -1,7 +1,6 @@
 package maildrop
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -88,11 +87,8 @@ func Window(ctx context.Context, m Maildrop, since time.Time, newest int64) (Mai
 	if since.IsZero() && int64(all) <= newest {
 		return m, nil
 	}
-	type delivery struct {
-		at time.Time
-		n  int
-	}
-	var in []delivery
+	numbers := make([]int, 0, all)
+	times := make([]time.Time, all+1)
 	for n := 1; n <= all; n++ {
 		at, err := dated.Received(ctx, n)
 		switch {
@@ -100,20 +96,17 @@ func Window(ctx context.Context, m Maildrop, since time.Time, newest int64) (Mai
 		case err != nil:
 			return nil, fmt.Errorf("when message %d was delivered: %w", n, err)
 		case !at.Before(since):
-			in = append(in, delivery{at, n})
+			numbers = append(numbers, n)
+			times[n] = at
 		}
 	}
-	if newest > 0 && int64(len(in)) > newest {
-		slices.SortFunc(in, func(a, b delivery) int { return cmp.Or(a.at.Compare(b.at), cmp.Compare(a.n, b.n)) })
-		in = in[int64(len(in))-newest:]
-		slices.SortFunc(in, func(a, b delivery) int { return cmp.Compare(a.n, b.n) })
+	if older := len(numbers) - int(min(newest, int64(all))); newest > 0 && older > 0 {
+		slices.SortStableFunc(numbers, func(a, b int) int { return times[a].Compare(times[b]) })
+		numbers = slices.Clone(numbers[older:])
+		slices.Sort(numbers)
 	}
-	if len(in) == all {
+	if len(numbers) == all {
 		return m, nil
-	}
-	numbers := make([]int, len(in))
-	for i := range in {
-		numbers[i] = in[i].n
 	}
 	return Subset(m, numbers), nil
 }
