@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -395,5 +396,154 @@ func TestTrashListCut(t *testing.T) {
 		if got := len(f.ids()); got != 2 {
 			t.Fatalf("after %q: %d messages, want 2 of %q", cut, got, before)
 		}
+	}
+}
+
+func ownerOf(st os.FileInfo) int { return int(st.Sys().(*syscall.Stat_t).Uid) }
+
+// The order of writes is the promise: the list is durable before a file is moved, and the moves before Remove returns;
+// the record is durable before a file comes back. However many messages there are, that is one append and four syncs.
+func TestUndeleteOrder(t *testing.T) {
+	f := newFixture(t)
+	f.owner.Life.Undelete = fortnight
+	for i := range 6 {
+		f.deliver(fmt.Sprintf("Subject: %d\n", i))
+	}
+	f.flag(f.files["Subject: 1\n"], "S")
+	f.ids()
+	trace := func(do func()) string {
+		var ops []string
+		f.store.SetFault(func(op, path string) error {
+			if name := filepath.Base(path); op == "rename" {
+				ops = append(ops, "rename "+filepath.Base(filepath.Dir(path)))
+			} else if op != "readdir" && op != "readlist" && op != "lock" && op != "open" {
+				ops = append(ops, op+" "+name)
+			}
+			return nil
+		})
+		defer f.store.SetFault(nil)
+		do()
+		return strings.Join(ops, ", ")
+	}
+	remove := func(numbers ...int) func() {
+		d := f.open()
+		t.Cleanup(func() { f.close(d) })
+		return func() { f.check(errors.Join(d.Remove(t.Context(), numbers), d.Close())) }
+	}
+	end := ", sync dewey-removed, sync new, sync cur, replace dovecot-uidlist, sync dovecot-uidlist"
+	if got, want := trace(remove(2, 1)), "mkdir dewey-removed, sync list, sync dewey-removed, append list, sync list, rename cur, rename new"+end; got != want {
+		t.Errorf("the first removal:\n%s, want\n%s", got, want)
+	}
+	if got, want := trace(remove(4, 3, 2, 1)), "append list, sync list, rename new, rename new, rename new, rename new"+
+		strings.Replace(end, ", sync cur", "", 1); got != want {
+		t.Errorf("a removal:\n%s, want\n%s", got, want)
+	}
+	if got, want := trace(func() { f.restore(all) }), "replace dovecot-uidlist, sync dovecot-uidlist, rename cur"+
+		strings.Repeat(", rename new", 5)+", sync new, sync cur, sync dewey-removed"; got != want {
+		t.Errorf("a restore:\n%s, want\n%s", got, want)
+	}
+}
+
+// A message with several names is removed under all of them, and comes back once.
+func TestUndeleteSecondName(t *testing.T) {
+	for _, when := range []string{"before the login", "after it"} {
+		f := newFixture(t)
+		f.owner.Life.Undelete = fortnight
+		base := f.deliver("Subject: 1\n")
+		f.check(os.MkdirAll(filepath.Join(f.root, "cur"), 0o700))
+		link := func() {
+			f.check(os.Link(filepath.Join(f.root, "new", base), filepath.Join(f.root, "cur", base+":2,S")))
+		}
+		before := f.ids()
+		if when == "before the login" {
+			link()
+		}
+		d := f.open()
+		if when == "after it" {
+			link()
+		}
+		f.check(d.Remove(t.Context(), []int{1}))
+		f.close(d)
+		f.wantIDs(when, f.ids(), nil)
+		f.wantIDs(when, f.restore(all), before)
+		f.wantIDs(when, f.ids(), before)
+		if n := len(f.folder("new")) + len(f.folder("cur")); n != 1 {
+			t.Errorf("%s: it has %d names", when, n)
+		}
+		f.checkUsage()
+		f.fsck()
+	}
+}
+
+// Names that changed since the login, and a message that is gone: the new flags come back, and all count as removed.
+func TestTrap20Undelete(t *testing.T) {
+	f := newFixture(t)
+	f.owner.Life.Undelete = fortnight
+	base, gone := f.deliver("Subject: 1\n"), f.deliver("Subject: 2\n")
+	d := f.open()
+	before := uids(d)
+	f.flag(base, "RS")
+	f.check(os.Remove(f.find(gone)))
+	f.check(d.Remove(t.Context(), []int{1, 2}))
+	f.close(d)
+	f.wantIDs("removed", f.ids(), nil)
+	f.wantIDs("restored", f.restore(all), before[:1])
+	f.wantIDs("restored", f.ids(), before[:1])
+	if !exists(filepath.Join(f.root, "cur", base+":2,RS")) {
+		t.Errorf("it came back as %s", f.find(base))
+	}
+}
+
+// Removed mail counts for no quota, also after a restart; restored mail does, and is refused by none.
+func TestUndeleteQuota(t *testing.T) {
+	f := newFixture(t)
+	f.owner.Life.Undelete = fortnight
+	f.quota = maildrop.Quota{Messages: 2}
+	f.deposit("one\r\n")
+	f.deposit("two\r\n")
+	for _, restart := range []bool{false, true} {
+		if err := f.tryDeposit("more\r\n"); !errors.Is(err, maildrop.ErrFull) {
+			t.Errorf("restart %v: a third message: %v", restart, err)
+		}
+		f.remove(1, 2)
+		if restart {
+			f.restart()
+		}
+		f.checkUsage()
+		f.deposit("three\r\n")
+		f.deposit("four\r\n")
+		if got := len(f.restore(all)); got != 2 {
+			t.Errorf("restart %v: %d are back", restart, got)
+		}
+		if got := f.checkUsage(); got.Messages != 4 {
+			t.Errorf("restart %v: %+v", restart, got)
+		}
+		if restart {
+			f.restart()
+		}
+		if got := f.checkUsage(); got.Messages != 4 {
+			t.Errorf("restart %v: %+v", restart, got)
+		}
+		d := f.open()
+		f.owner.Life.Undelete = 0 // for good
+		f.close(d)
+		f.remove(3, 4)
+		f.owner.Life.Undelete = fortnight
+	}
+}
+
+// A restore waits for nobody's session.
+func TestRestoreInUse(t *testing.T) {
+	f := newFixture(t)
+	f.owner.Life.Undelete = fortnight
+	f.deliver("Subject: 1\n")
+	f.remove(1)
+	d := f.open()
+	if _, err := f.store.Restore(t.Context(), f.owner, all); !errors.Is(err, maildrop.ErrInUse) {
+		t.Errorf("Restore beside a session: %v", err)
+	}
+	f.close(d)
+	if got := len(f.restore(all)); got != 1 {
+		t.Errorf("%d are back", got)
 	}
 }
