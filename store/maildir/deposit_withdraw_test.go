@@ -123,7 +123,7 @@ func TestDepositMayNotWrite(t *testing.T) {
 	f.deposit("Subject: x\r\n")
 	tmp := filepath.Join(f.root, "tmp")
 	f.check(os.Chmod(tmp, 0o500))
-	defer os.Chmod(tmp, 0o700)
+	defer func() { f.check(os.Chmod(tmp, 0o700)) }()
 	if os.Geteuid() == 0 {
 		for dir := f.root; len(dir) > len(os.TempDir()); dir = filepath.Dir(dir) {
 			f.check(os.Chmod(dir, 0o755))
