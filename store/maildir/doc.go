@@ -49,4 +49,18 @@
 // that fails the message is hidden for the session: there are no provisional unique-ids. If a list
 // was lost or replaced, so that more than a few messages that were served before would come under
 // other unique-ids, the login is refused: whoever wants the new list removes dewey-uidvalidity.
+//
+// # Folders
+//
+// A folder is one of Maildir++, as Dovecot and Courier lay them out: .Lists.dewey in the owner's Maildir, a Maildir with
+// all that is said above, is Lists/dewey. Its name on the disk is in IMAP's modified UTF-7 (RFC 3501 section 5.1.3), or as
+// it is, as Dovecot can be told; one that differs in the case of ASCII letters alone is taken if there is no other. A
+// session that sees several has them locked all, and is refused if one of them would be; a folder that is not there is
+// left out, and none is made.
+//
+// Each folder has its own unique-ids, the same alone and among others. A list is made with a validity that no other of
+// the owner's lists has. If two have one nevertheless (a folder that was copied, lists that two programs made in one
+// second), all unique-ids of the one that comes later, in the order in which the owner has his folders, get a suffix made
+// of its name. Of two messages in different folders to which lists give one unique-id by name, the second is left out,
+// and the log says which.
 package maildir

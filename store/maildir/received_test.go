@@ -115,11 +115,22 @@ func TestReceivedMoved(t *testing.T) {
 		f.close(d)
 		f.check(os.Rename(filepath.Join(f.root, "tmp", "away"), filepath.Join(f.root, "new", f.files["Subject: 1\n"])))
 		f.check(os.Rename(f.find(f.files["Subject: 0\n"]), filepath.Join(f.root, "new", f.files["Subject: 0\n"])))
-		d = f.open()
-		if got, want := f.times(d), []time.Time{epoch, epoch.Add(time.Hour), epoch.Add(2 * time.Hour)}; !slices.EqualFunc(got, want, time.Time.Equal) {
-			t.Errorf("times %v, want %v", got, want)
+		for _, want := range []int{2, 0} {
+			looked := 0
+			f.store.SetTrace(func(op, _ string) {
+				if op == "stat" {
+					looked++
+				}
+			})
+			d = f.open()
+			if got, want := f.times(d), []time.Time{epoch, epoch.Add(time.Hour), epoch.Add(2 * time.Hour)}; !slices.EqualFunc(got, want, time.Time.Equal) {
+				t.Errorf("times %v, want %v", got, want)
+			}
+			f.close(d)
+			if looked != want {
+				t.Errorf("looked at %d files, want %d", looked, want)
+			}
 		}
-		f.close(d)
 	}
 }
 
