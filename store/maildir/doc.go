@@ -12,6 +12,7 @@
 //	dovecot-uidlist     the unique-ids and sizes, as Dovecot keeps them (package uidlist)
 //	dewey.lock          locked (flock) while a session is open; never removed
 //	dewey-uidvalidity   the validity that unique-ids were last served under: see below
+//	dewey-removed/      messages that were removed and can be brought back, and their list: see below
 //
 // # Mail that comes in
 //
@@ -23,6 +24,18 @@
 // its unique-id at the next login, as mail from others does.
 //
 // A deposit removes files from tmp/ in which nothing has happened for 36 hours, once an hour at most.
+//
+// # Mail that is removed
+//
+// Without Life.Undelete files are unlinked, new/ and cur/ are made durable, and then Remove returns. With it, lines are
+// first added to dewey-removed/list and made durable: when, the file's new name, where it was, its unique-id and what
+// dovecot-uidlist says of it. Then the files are moved to dewey-removed/, and that, new/ and cur/ are made durable. So at
+// any crash a message is in the maildrop or can be brought back; a line without a file says nothing. To bring it back
+// the record is made durable first, with a new uid and the old unique-id (key P), under the lock on the list, and then
+// the file is moved. What is in dewey-removed/ is in no folder of an IMAP server's and counts for no quota.
+//
+// With maildrop.DeletionKeep files stay, and their records get the key D with the time of removal, which Dovecot keeps;
+// IMAP shows them, and they count for quotas.
 //
 // # Quotas
 //

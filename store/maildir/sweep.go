@@ -67,15 +67,15 @@ func (b *box) sweep(ctx context.Context, owner maildrop.Owner, now time.Time, do
 		return err
 	}
 	defer func() { err = errors.Join(err, lock.release()) }()
+	if late.due() {
+		n, err2 := t.purge(owner.Life, now, -1)
+		done.Purged += n
+		err = err2
+	}
 	if expired {
-		err = b.expire(ctx, lock, owner, now, done)
+		err = errors.Join(err, b.expire(ctx, lock, owner, now, done))
 	}
-	if !late.due() {
-		return err
-	}
-	n, err2 := t.purge(owner.Life, now, -1)
-	done.Purged += n
-	return errors.Join(err, err2)
+	return err
 }
 
 // anyExpired says that there is a message to be removed, by a look that needs no lock.
