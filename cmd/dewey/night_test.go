@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -25,6 +26,7 @@ import (
 type darkNight struct {
 	night
 	out    bytes.Buffer
+	order  sync.Mutex    // between the test and the night
 	at     atomic.Int64  // mail.sweep_at
 	jump   time.Duration // of the wall clock
 	reload chan struct{}
@@ -59,8 +61,16 @@ func newNight(t *testing.T) *darkNight {
 			}
 			return maildir.Swept{Expired: []maildrop.Message{{UID: "1", Octets: 7}, {UID: "2", Octets: 8}}, Purged: 3}, nil
 		},
-		wall:    func() time.Time { return time.Now().Add(n.jump).In(n.zone) },
-		elapsed: func() time.Duration { return time.Since(began) },
+		wall: func() time.Time {
+			n.order.Lock()
+			defer n.order.Unlock()
+			return time.Now().Add(n.jump).In(n.zone)
+		},
+		elapsed: func() time.Duration {
+			n.order.Lock()
+			defer n.order.Unlock()
+			return time.Since(began)
+		},
 	}
 	return n
 }
@@ -91,8 +101,10 @@ func (n *darkNight) want(t *testing.T, turns ...string) {
 	}
 }
 
-// pass lets time go by.
-func pass(d time.Duration) {
+// pass lets time go by. What the test has done until now comes before all that the night does in it.
+func (n *darkNight) pass(d time.Duration) {
+	n.order.Lock()
+	n.order.Unlock() //nolint:staticcheck // it is passed on
 	time.Sleep(d)
 	synctest.Wait()
 }
@@ -103,7 +115,7 @@ func TestNights(t *testing.T) {
 		n := newNight(t)
 		n.names = []string{"mrose", "gone", "bob"}
 		n.start(t)
-		pass(5 * time.Hour)
+		n.pass(5 * time.Hour)
 		n.want(t)
 		if at, err := readSwept(n.file); err != nil || at.Format(time.DateTime) != "2000-01-01 03:30:00" {
 			t.Errorf("%v, %v", at, err)
@@ -111,7 +123,7 @@ func TestNights(t *testing.T) {
 		if !strings.Contains(n.out.String(), "the first night") {
 			t.Error(&n.out)
 		}
-		pass(48 * time.Hour)
+		n.pass(48 * time.Hour)
 		n.want(t, "mrose 02 03:30", "bob 02 03:30", "mrose 03 03:30", "bob 03 03:30")
 		for _, line := range []string{
 			`msg="old mail removed" user=bob messages=2 octets=15 older_than=90d`,
@@ -152,19 +164,19 @@ func TestNightsByAWrongClock(t *testing.T) {
 				n := newNight(t)
 				test.prepare(n, t)
 				n.start(t)
-				pass(time.Hour)
+				n.pass(time.Hour)
 				n.jump = test.jump
 				for d := time.Duration(0); !strings.Contains(n.out.String(), "is left out"); d += glance {
 					if d > 25*time.Hour {
 						t.Fatalf("nothing in a day: %s", &n.out)
 					}
-					pass(glance)
+					n.pass(glance)
 				}
 				n.want(t)
 				if log := n.out.String(); !strings.Contains(log, test.word) || strings.Count(log, "\n") != 1 {
 					t.Error(log)
 				}
-				pass(48 * time.Hour) // the next one may be too near
+				n.pass(48 * time.Hour) // the next one may be too near
 				if len(n.turns) < 1 || !strings.HasSuffix(n.turns[0], "03:30") {
 					t.Errorf("%q\n%s", n.turns, &n.out)
 				}
@@ -187,9 +199,9 @@ func TestNightsByAClockThatIsCorrected(t *testing.T) {
 			n := newNight(t)
 			n.last(t, d)
 			n.start(t)
-			pass(time.Hour)
+			n.pass(time.Hour)
 			n.jump = 59 * time.Minute
-			pass(3 * time.Hour)
+			n.pass(3 * time.Hour)
 			if len(n.turns) != 1 {
 				t.Errorf("%v: %q\n%s", d, n.turns, &n.out)
 			}
@@ -221,7 +233,7 @@ func TestNightsOfSummerTime(t *testing.T) {
 			n.jump = time.Until(from)
 			n.last(t, 24*time.Hour)
 			n.start(t)
-			pass(72 * time.Hour)
+			n.pass(72 * time.Hour)
 			for i, at := range test.turns {
 				if len(n.turns) != 3 || n.turns[i] != "mrose "+at {
 					t.Fatalf("%q, want %q\n%s", n.turns, test.turns, &n.out)
@@ -241,17 +253,17 @@ func TestNightsAndReloads(t *testing.T) {
 			n.at.Store(int64(at))
 			n.reload <- struct{}{}
 		}
-		pass(time.Hour)
+		n.pass(time.Hour)
 		set(time.Hour + time.Minute)
-		pass(time.Minute)
+		n.pass(time.Minute)
 		n.want(t, "mrose 01 01:01")
 		set(30 * time.Minute)
-		pass(12 * time.Hour)
+		n.pass(12 * time.Hour)
 		n.want(t, "mrose 01 01:01")
-		pass(12 * time.Hour)
+		n.pass(12 * time.Hour)
 		n.want(t, "mrose 01 01:01", "mrose 02 00:30")
 		n.reload <- struct{}{} // that says nothing new
-		pass(24 * time.Hour)
+		n.pass(24 * time.Hour)
 		n.want(t, "mrose 01 01:01", "mrose 02 00:30", "mrose 03 00:30")
 	})
 }
@@ -272,12 +284,12 @@ func TestNightsOfBusyUsers(t *testing.T) {
 		}
 		n.last(t, 24*time.Hour)
 		n.start(t)
-		pass(3*time.Hour + 31*time.Minute)
+		n.pass(3*time.Hour + 31*time.Minute)
 		n.want(t, "busy 01 03:30", "long 01 03:30", "broken 01 03:30", "mrose 01 03:30")
 		n.reload <- struct{}{}
-		pass(time.Minute)
+		n.pass(time.Minute)
 		n.want(t, "busy 01 03:30", "long 01 03:30", "broken 01 03:30", "mrose 01 03:30")
-		pass(4 * time.Hour)
+		n.pass(4 * time.Hour)
 		tries := map[string]int{}
 		for _, turn := range n.turns {
 			user, _, _ := strings.Cut(turn, " ")
@@ -295,7 +307,7 @@ func TestNightsOfBusyUsers(t *testing.T) {
 				t.Errorf("not once %q in\n%s", line, &n.out)
 			}
 		}
-		pass(20 * time.Hour)
+		n.pass(20 * time.Hour)
 		if last := n.turns[len(n.turns)-4:]; !slices.Contains(last, "long 02 03:30") {
 			t.Errorf("%q", last)
 		}
@@ -322,7 +334,7 @@ func TestNightsEnd(t *testing.T) {
 				}
 				n.last(t, 24*time.Hour)
 				n.start(t)
-				pass(3*time.Hour + 32*time.Minute)
+				n.pass(3*time.Hour + 32*time.Minute)
 				n.end()
 				synctest.Wait()
 				select {
@@ -350,7 +362,7 @@ func TestNightsWithFaults(t *testing.T) {
 		write(t, n.file, "dewey swept 1\n1999-12-31T03:30:00Z\n")
 		n.users = func() ([]string, error) { return n.names, errors.New("users:7: no colon") }
 		n.start(t)
-		pass(4 * time.Hour)
+		n.pass(4 * time.Hour)
 		n.want(t, "mrose 01 03:30")
 		for _, word := range []string{"can't be kept", "users:7: no colon"} {
 			if !strings.Contains(n.out.String(), word) {
