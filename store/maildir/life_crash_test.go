@@ -169,3 +169,40 @@ func (f *fixture) killLife(strace, what, call string, n int, inject []string) (o
 	}
 	return string(text), err == nil
 }
+
+// The disk refuses the move itself: the messages stay, and nothing is unlinked instead.
+func TestUndeleteMoveRefused(t *testing.T) {
+	for _, fault := range []string{"ENOSPC", "EDQUOT", "EROFS", "EXDEV"} {
+		f := newFixture(t)
+		f.owner.Life.Undelete = fortnight
+		f.deliver("Subject: 1\n")
+		f.deliver("Subject: 2\n")
+		before := f.contents()
+		out, _ := f.killLife("strace", "remove", "linkat", 1, []string{"-e", "inject=renameat2:error=" + fault})
+		if !strings.Contains(out, "message 1 not removed") || strings.Contains(out, "removed\n") || strings.Contains(out, "done") {
+			t.Errorf("%s: the child said %q", fault, out)
+		}
+		f.restart()
+		if got := f.contents(); !maps.Equal(got, before) || len(f.trashed()) > 0 {
+			t.Errorf("%s: %v, want %v", fault, got, before)
+		}
+	}
+}
+
+// A session that died before it struck the records of what it had removed: a restore leaves one record each.
+func TestRestoreAfterDeadSession(t *testing.T) {
+	f := newFixture(t)
+	f.owner.Life.Undelete = fortnight
+	base := f.deliver("Subject: 1\n")
+	d := f.open()
+	before := uids(d)
+	f.check(d.Remove(t.Context(), []int{1}))
+	maildir.Kill(d)
+	f.restart()
+	f.wantIDs("restored", f.restore(all), before)
+	if n := strings.Count(f.get("dovecot-uidlist"), ":"+base+"\n"); n != 1 {
+		t.Errorf("%d records\n%s", n, f.get("dovecot-uidlist"))
+	}
+	f.wantIDs("back", f.ids(), before)
+	f.fsck()
+}
