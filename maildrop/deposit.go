@@ -25,7 +25,7 @@ type Deposit interface {
 
 	// Commit makes the message durable and only then visible, under a unique-id of its own. When it returns
 	// nil the message is there for good, also after a power loss. On error no session will see the message,
-	// unless the error was in making its visibility durable: then it may be seen, whole. ErrFull if there is
+	// unless it was visible already and could not be taken back: then it is seen, whole, and the error says so. ErrFull if there is
 	// no room.
 	Commit(ctx context.Context) error
 

@@ -502,3 +502,13 @@ func BenchmarkOpenMillion(b *testing.B) {
 		})
 	}
 }
+
+// Editors put a byte order mark at the file's beginning; the first user is not to suffer for it.
+func TestByteOrderMark(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "users")
+	write(t, path, "\ufeffmrose:{PLAIN}tanstaaf\nbob:{PLAIN}x\n")
+	f := open(t, path, nil)
+	if _, err := f.CheckPassword(t.Context(), auth.Attempt{User: "mrose", Password: "tanstaaf"}); err != nil {
+		t.Error(err)
+	}
+}

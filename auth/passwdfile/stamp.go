@@ -84,7 +84,7 @@ func readFile(path string) (string, stamp, error) {
 	if n > maxFile {
 		return "", seen, tooLarge(path)
 	}
-	return text.String(), seen, nil
+	return strings.TrimPrefix(text.String(), "\ufeff"), seen, nil // editors put a byte order mark there
 }
 
 func tooLarge(path string) error {

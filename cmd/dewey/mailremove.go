@@ -104,12 +104,17 @@ func (r *remover) run(a *app, m *userMail) error {
 		if len(ids) == 0 {
 			return a.say("removed 0 messages of %s", m.owner.Name)
 		}
-		question := fmt.Sprintf("Remove %s (%s) of %s for good", plural(int64(len(ids)), "message"), plural(octets, "octet"), m.owner.Name)
+		question := fmt.Sprintf("Remove %s (%s) of %s", plural(int64(len(ids)), "message"), plural(octets, "octet"), m.owner.Name)
+		if m.owner.Life.Undelete <= 0 {
+			question += " for good"
+		}
 		if err := a.sure(r.yes, question); err != nil {
 			return err
 		}
 	}
-	drop, err := m.store.Open(context.Background(), m.owner)
+	owner := m.owner // for whose own messages to keep is no reason to keep these, nor that they are hidden
+	owner.Life.Deletion, owner.View.Recent = maildrop.DeletionRemove, 1
+	drop, err := m.store.Open(context.Background(), owner)
 	if err != nil {
 		return m.busy(err)
 	}

@@ -132,9 +132,6 @@ func (u *unlinker) enter(ctx context.Context, numbers []int) error {
 	if u.trash, err = u.makeTrash(); err != nil {
 		return err
 	}
-	if err := u.trash.tidy(u.life, at); err != nil {
-		u.log.Warn("removed messages whose time is over are not purged", "error", err)
-	}
 	return u.trash.add(entries)
 }
 

@@ -12,13 +12,6 @@ import (
 	"dewey/maildrop"
 )
 
-const (
-	// mostPurged is how many messages a removal purges at most, and it does so at all only if none of them could be
-	// brought back for a day: purging is Sweep's.
-	mostPurged = 100
-	lateSweep  = 24 * time.Hour
-)
-
 // Swept is what Sweep has done.
 type Swept struct {
 	Expired []maildrop.Message // older than owner.Life.Retention
@@ -68,7 +61,7 @@ func (b *box) sweep(ctx context.Context, owner maildrop.Owner, now time.Time, do
 	}
 	defer func() { err = errors.Join(err, lock.release()) }()
 	if late.due() {
-		n, err2 := t.purge(owner.Life, now, -1)
+		n, err2 := t.purge(owner.Life, now)
 		done.Purged += n
 		err = err2
 	}
@@ -204,16 +197,12 @@ func (t *trash) names() (map[string]time.Time, error) {
 	return names, nil
 }
 
-// purge removes for good what can't be brought back any more, at most so many messages (-1: all): first the files,
-// then their lines. It says how many files. The caller has locked the Maildir.
-func (t *trash) purge(life maildrop.Life, now time.Time, most int) (int, error) {
+// purge removes for good what can't be brought back any more: first the files, then their lines. It says how many
+// files. The caller has locked the Maildir. No session purges: the night's work knows when the clock is in doubt.
+func (t *trash) purge(life maildrop.Life, now time.Time) (int, error) {
 	p, err := t.plan(life, now)
 	if err != nil || !p.due() {
 		return 0, err
-	}
-	all := most < 0 || len(p.files) <= most
-	if !all {
-		p.files = p.files[:most]
 	}
 	n := 0
 	for _, name := range p.files {
@@ -226,30 +215,8 @@ func (t *trash) purge(life maildrop.Life, now time.Time, most int) (int, error) 
 		}
 		n++
 	}
-	if err := t.sync(); err != nil || !all {
+	if err := t.sync(); err != nil {
 		return n, err
 	}
 	return n, t.replace(p.left)
-}
-
-// tidy purges a little, where no Sweep seems to come.
-func (t *trash) tidy(life maildrop.Life, now time.Time) error {
-	file, _, err := t.open(trashList, unix.O_RDONLY)
-	if errors.Is(err, unix.ENOENT) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	start := make([]byte, 4096)
-	n, _ := file.ReadAt(start, 0)
-	if err := file.Close(); err != nil {
-		return err
-	}
-	first, ok := oldest(string(start[:n]))
-	if !ok || !over(first.at, life, now.Add(-lateSweep)) {
-		return nil
-	}
-	_, err = t.purge(life, now, mostPurged)
-	return err
 }

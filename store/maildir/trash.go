@@ -87,13 +87,6 @@ func parseTrashed(line string) (e trashed, ok bool) {
 	return e, isName(e.former.name) && e.former.base() != "" && !strings.ContainsAny(keys, "\r\x00")
 }
 
-// oldest is the first entry of a list whose beginning is given.
-func oldest(start string) (trashed, bool) {
-	line, _, whole := strings.Cut(strings.TrimPrefix(start, trashHead), "\n")
-	e, ok := parseTrashed(line)
-	return e, ok && whole
-}
-
 // isName says that a message's file can have such a name.
 func isName(name string) bool {
 	return name != "" && len(name) <= 255 && name[0] != '.' && !strings.ContainsAny(name, "/\r\n\x00")
