@@ -66,12 +66,12 @@ func (s *slot) dial(ctx context.Context, number uint64) (*conn, error) {
 // secure begins TLS.
 func (c *conn) secure(ctx context.Context, config *tls.Config, r *run) error {
 	if c.in.Buffered() > 0 {
-		return errors.New("STLS: the server sent octets in plain after its reply")
+		return c.told("STLS", errors.New("the server sent octets in plain after its reply"))
 	}
 	t := tls.Client(c.raw, config)
 	_ = c.raw.SetDeadline(time.Now().Add(c.timeout))
 	if err := t.HandshakeContext(ctx); err != nil {
-		return fmt.Errorf("TLS handshake: %w", err)
+		return c.told("TLS handshake", err)
 	}
 	r.negotiated(t.ConnectionState())
 	c.net = t

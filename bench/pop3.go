@@ -14,24 +14,28 @@ import (
 // maxMessages bounds what is believed of a maildrop.
 const maxMessages = 10_000_000
 
-// greet connects as far as the greeting, and through TLS where it comes first.
-func (s *slot) greet(ctx context.Context, r *run, number uint64) (c *conn, err error) {
-	if c, err = s.dial(ctx, number); err != nil {
+// greet connects as far as the greeting, and through TLS.
+func (s *slot) greet(ctx context.Context, r *run, number uint64) (*conn, error) {
+	c, err := s.dial(ctx, number)
+	if err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			c.close()
-		}
-	}()
+	if err := c.greeted(ctx, s, r); err != nil {
+		c.close()
+		return nil, err
+	}
+	return c, nil
+}
+
+func (c *conn) greeted(ctx context.Context, s *slot, r *run) error {
 	if s.o.TLS == Implicit {
 		if err := c.secure(ctx, s.tls, r); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	greeting, err := c.ok("greeting")
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if from := strings.IndexByte(greeting, '<'); from >= 0 {
 		if to := strings.IndexByte(greeting[from:], '>'); to > 0 {
@@ -40,13 +44,11 @@ func (s *slot) greet(ctx context.Context, r *run, number uint64) (c *conn, err e
 	}
 	if s.o.TLS == STLS {
 		if _, err := c.command("STLS"); err != nil {
-			return nil, err
+			return err
 		}
-		if err := c.secure(ctx, s.tls, r); err != nil {
-			return nil, c.told("STLS", err)
-		}
+		return c.secure(ctx, s.tls, r)
 	}
-	return c, nil
+	return nil
 }
 
 // ok reads a status line that is to be +OK, and returns its text. RFC 1939 section 3.
