@@ -53,8 +53,9 @@ type Count struct {
 	What      string  `json:"what"`
 	Count     int64   `json:"count"`
 	PerSecond float64 `json:"per_second"`
-	// CPU is what the server spent for one, of octets for 1,000,000,000. Each is of all the server did.
-	CPU *float64 `json:"server_cpu_milliseconds_each,omitempty"`
+	// What the server spent for one, or for 1,000,000,000 octets. Each is of all the server did.
+	CPUEach     *float64 `json:"server_cpu_milliseconds_each,omitempty"`
+	CPUGigabyte *float64 `json:"server_cpu_milliseconds_per_gigabyte,omitempty"`
 }
 
 // A Latency is how long one phase of a session took.
@@ -129,21 +130,25 @@ func (r *run) result(interrupted bool) *Result {
 		seconds = r.opened
 		res.Idle = r.held(res.Server)
 	}
-	count := func(what string, n int64, each float64) {
+	count := func(what string, n int64) {
 		if n == 0 && what != r.w.unit || slices.ContainsFunc(res.Counts, func(c Count) bool { return c.What == what }) {
 			return
 		}
 		c := Count{What: what, Count: n, PerSecond: float64(n) / max(seconds.Seconds(), 1e-9)}
 		if res.Server != nil && n > 0 {
-			cpu := res.Server.CPU * 1000 / float64(n) * each
-			c.CPU = &cpu
+			cpu := res.Server.CPU * 1000 / float64(n)
+			c.CPUEach = &cpu
+			if what == "octets" {
+				gigabyte := cpu * 1e9
+				c.CPUEach, c.CPUGigabyte = nil, &gigabyte
+			}
 		}
 		res.Counts = append(res.Counts, c)
 	}
-	count(r.w.unit, r.units.Load(), 1)
-	count("sessions", r.sessions.Load(), 1)
-	count("messages", r.messages.Load(), 1)
-	count("octets", r.octets.Load(), 1e9)
+	count(r.w.unit, r.units.Load())
+	count("sessions", r.sessions.Load())
+	count("messages", r.messages.Load())
+	count("octets", r.octets.Load())
 	for _, phase := range r.w.phases {
 		if h := r.hist[phase]; h.Count() > 0 {
 			q := func(q float64) float64 { return milliseconds(h.Quantile(q)) }
@@ -212,10 +217,10 @@ func (res *Result) Write(w io.Writer) error {
 	b.WriteString("\n\n")
 	for _, c := range res.Counts {
 		fmt.Fprintf(&b, "%-12s %14d %14.1f/s", c.What, c.Count, c.PerSecond)
-		if c.CPU != nil && c.What == "octets" {
-			fmt.Fprintf(&b, "   server CPU %10.1f ms/GB", *c.CPU)
-		} else if c.CPU != nil {
-			fmt.Fprintf(&b, "   server CPU %10.4f ms each", *c.CPU)
+		if c.CPUGigabyte != nil {
+			fmt.Fprintf(&b, "   server CPU %10.1f ms/GB", *c.CPUGigabyte)
+		} else if c.CPUEach != nil {
+			fmt.Fprintf(&b, "   server CPU %10.4f ms each", *c.CPUEach)
 		}
 		b.WriteString("\n")
 	}
