@@ -120,7 +120,7 @@ func (o *Options) target() (network, address string, err error) {
 	case at.Port() == 0 || at.Addr().IsUnspecified() || at.Addr().IsMulticast():
 		return "", "", fmt.Errorf("%s is no address that a server has", at)
 	case !at.Addr().Unmap().IsLoopback() && !o.Remote:
-		return "", "", fmt.Errorf("%s is not of this machine's loopback; if whoever runs that server agrees to the load, say so", at)
+		return "", "", fmt.Errorf("%s is not of this machine's loopback; if whoever runs that server agrees to the load, say --remote", at)
 	}
 	return "tcp", at.String(), nil
 }
