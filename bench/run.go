@@ -63,14 +63,14 @@ type run struct {
 	first error
 	tls   map[Negotiated]int64
 
-	elapsed    time.Duration
-	opened     time.Duration // idle: until all connections were open
-	lost       int64         // idle: connections that did not last
-	hold       time.Duration // idle
-	holdCPU    time.Duration // idle: of the server, meanwhile
-	before     sample
-	memory     [2]*Memory // before; and behind the load, or with all connections open
-	peak       int64      // resident octets
+	elapsed time.Duration
+	opened  time.Duration // idle: until all connections were open
+	lost    int64         // idle: connections that did not last
+	hold    time.Duration // idle
+	holdCPU time.Duration // idle: of the server, meanwhile
+	before  sample
+	memory  [2]*Memory // before; and behind the load, or with all connections open
+	peak    int64      // resident octets
 }
 
 // Run does one workload: "poll", "open", "fetch", "pipeline", "update", "idle" or "deliver". The result is nil if

@@ -97,4 +97,3 @@ func TestLiveLine(t *testing.T) {
 		t.Errorf("%q", parts)
 	}
 }
-
