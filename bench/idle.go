@@ -48,7 +48,7 @@ func (r *run) idle(ctx context.Context) {
 		if s, err := r.o.Watch.quiet(); err == nil {
 			before = s
 			r.memory[1] = s.memory()
-			r.peak = max(r.peak, s.resident())
+			r.seen(s)
 		}
 	}
 	begun := time.Now()

@@ -187,10 +187,17 @@ func (r *run) look(done chan struct{}) {
 		}
 		if n%2 == 0 && !r.o.Watch.empty() {
 			if s, err := r.o.Watch.read(); err == nil {
-				r.peak = max(r.peak, s.resident())
+				r.seen(s)
 			}
 		}
 	}
+}
+
+// seen notes the most memory so far.
+func (r *run) seen(s sample) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.peak = max(r.peak, s.resident())
 }
 
 // pace says when sessions are due. It sleeps in the kernel: the runtime's timers may be a millisecond late.

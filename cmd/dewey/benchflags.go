@@ -169,13 +169,11 @@ func askOnce(in io.Reader, prompts io.Writer) (string, error) {
 	if !ok || !term.IsTerminal(int(file.Fd())) {
 		return firstLine(in)
 	}
-	fmt.Fprint(prompts, "Password of the users: ")
-	typed, err := term.ReadPassword(int(file.Fd()))
-	fmt.Fprintln(prompts)
+	typed, err := askTyped(file, prompts, "Password of the users: ")
 	if err != nil {
-		return "", fmt.Errorf("read the password: %w", err)
+		return "", err
 	}
-	return string(typed), nil
+	return typed[0], nil
 }
 
 // maxUsers bounds the users of a run.
