@@ -21,9 +21,9 @@ type conn struct {
 	in      *bufio.Reader
 	out     []byte // commands that were not sent yet
 	timeout time.Duration
-	whose   string // the user, for errors
-	secret  string // is never in an error
-	banner  string // of the greeting, what APOP needs: RFC 1939 section 7
+	whose   string   // the user, for errors
+	secrets []string // are never in an error
+	banner  string   // of the greeting, what APOP needs: RFC 1939 section 7
 	stop    func() bool
 }
 
@@ -218,8 +218,8 @@ func (c *conn) told(command string, err error) error {
 func (c *conn) clean(l []byte) string {
 	const most = 200
 	text := string(l)
-	if c.secret != "" {
-		text = strings.ReplaceAll(text, c.secret, "****")
+	for _, secret := range c.secrets {
+		text = strings.ReplaceAll(text, secret, "****")
 	}
 	if len(text) > most {
 		text = text[:most] + "…"

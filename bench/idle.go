@@ -2,7 +2,7 @@ package bench
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -72,7 +72,7 @@ func (r *run) idle(ctx context.Context) {
 		}
 		if err := held[i].leave(s, r.o.Login); err != nil {
 			lost.Add(1)
-			r.fault(ctx, errors.Join(errors.New("a connection that was held"), err))
+			r.fault(ctx, fmt.Errorf("a connection that was held: %w", err))
 		} else {
 			r.sessions.Add(1)
 		}

@@ -66,7 +66,7 @@ func TestLiars(t *testing.T) {
 		{"update", liar{"DELE 2": "-ERR no\r\n"}, `DELE 2: the server said "-ERR no"`},
 		{"update", liar{"QUIT": "-ERR some were not removed\r\n"}, "QUIT: the server said"},
 		{"update", liar{"STAT": "+OK 0 0\r\n"}, "nothing was measured: no messages"},
-		{"idle", liar{"NOOP": hangup}, "a connection that was held\nu1: NOOP: the server closed the connection"},
+		{"idle", liar{"NOOP": hangup}, "a connection that was held: u1: NOOP: the server closed the connection"},
 	} {
 		t.Run(c.workload+" "+c.want, func(t *testing.T) {
 			t.Parallel()
@@ -120,10 +120,8 @@ func TestLMTPLiars(t *testing.T) {
 			for k, v := range c.lies {
 				lies[k] = v
 			}
-			if dot := lies["."]; c.want == "" { // a reply for each of the two recipients
-				lies["."] = dot + dot
-			} else if c.done > 0 {
-				lies["."] = dot + dot
+			if c.done > 0 { // a reply for each of the two recipients
+				lies["."] += lies["."]
 			}
 			o := options(lies.start(t))
 			o.Connections, o.Users, o.Count, o.PerMessage = 1, o.Users[:2], 2, 2
@@ -175,6 +173,11 @@ func TestTLSLiars(t *testing.T) {
 	o := s.options(bench.Implicit)
 	o.TLSConfig.ServerName = "mail.example.net"
 	if _, err := bench.Run(t.Context(), "poll", o); err == nil || !strings.Contains(err.Error(), "TLS handshake: tls: failed to verify certificate") {
+		t.Errorf("%v", err)
+	}
+	o = options(liar{"AUTH": "-ERR not AHUxAGEgc2VjcmV0\r\n"}.start(t)) // u1's initial response, in base64
+	o.Auth, o.Connections = bench.AuthPlain, 1
+	if _, err := bench.Run(t.Context(), "poll", o); err == nil || !strings.Contains(err.Error(), `AUTH PLAIN ****: the server said "-ERR not ****"`) {
 		t.Errorf("%v", err)
 	}
 	o = options(s.plain)

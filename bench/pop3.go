@@ -80,7 +80,10 @@ func (c *conn) ask(name string) (string, error) {
 
 // login logs in. What errors say of it has no secrets.
 func (c *conn) login(how string, u User) error {
-	c.whose, c.secret = u.Name, u.Password
+	c.whose = u.Name
+	if u.Password != "" {
+		c.secrets = []string{u.Password}
+	}
 	switch how {
 	case AuthAPOP:
 		if c.banner == "" {
@@ -91,7 +94,9 @@ func (c *conn) login(how string, u User) error {
 		_, err := c.ask("APOP " + u.Name + " ****")
 		return err
 	case AuthPlain:
-		c.put("AUTH PLAIN ", base64.StdEncoding.EncodeToString([]byte("\x00"+u.Name+"\x00"+u.Password)))
+		response := base64.StdEncoding.EncodeToString([]byte("\x00" + u.Name + "\x00" + u.Password))
+		c.secrets = append(c.secrets, response)
+		c.put("AUTH PLAIN ", response)
 		_, err := c.ask("AUTH PLAIN ****")
 		return err
 	}

@@ -141,7 +141,7 @@ func (a *app) bench(name string, f *benchFlags) error {
 	case result.Interrupted:
 		return errors.New("interrupted; the result is of part of the run")
 	case result.Errors > 0:
-		return fmt.Errorf("there were %d errors", result.Errors)
+		return errors.New(plural(result.Errors, "error"))
 	}
 	return nil
 }
