@@ -73,9 +73,10 @@ type run struct {
 	peak    int64      // resident octets
 }
 
-// Run does one workload: "poll", "open", "fetch", "pipeline", "update", "idle" or "deliver". The result is nil if
-// nothing was sent. When ctx ends, connections are cut, and what was measured so far is returned, marked as
-// interrupted. The error is the first fault, or the one fault with KeepGoing that nothing was measured at all.
+// Run does one workload: "poll", "open", "fetch", "pipeline", "update", "idle" or "deliver". When ctx ends, connections
+// are cut, and what was measured so far is returned, marked as interrupted. The error is the first fault, which ends
+// the run, or, with KeepGoing, that nothing was measured; there is a Result beside it. The Result is nil if the Options
+// can't be run, there is no such process, or the warm-up failed.
 func Run(ctx context.Context, name string, o Options) (*Result, error) {
 	var w *workload
 	for i := range workloads {
