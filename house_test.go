@@ -43,6 +43,7 @@ var rooms = map[string][]string{
 	"auth/passwdfile":        {"auth", "auth/passwdfile/scheme"},
 	"auth/passwdfile/scheme": {},
 	"history":                {"maildrop", "pop3server"},
+	"bench":                  {},
 	"cmd/dewey":              {"*"},
 	"test/clients":           {},
 	"test/mta":               {},

@@ -42,12 +42,24 @@ func firstLine(in io.Reader) (string, error) {
 	return line, nil
 }
 
-// askPassword asks twice at a terminal. The echo is turned on again, also if the person gives up.
+// askPassword asks twice at a terminal.
 func askPassword(f *os.File, prompts io.Writer, user string) (string, error) {
+	typed, err := askTyped(f, prompts, "Password for "+user+": ", "The same again: ")
+	if err != nil {
+		return "", err
+	}
+	if typed[0] != typed[1] {
+		return "", errors.New("the two passwords differ; nothing was changed")
+	}
+	return typed[0], nil
+}
+
+// askTyped asks for secrets at a terminal. The echo is turned on again, also if the person gives up.
+func askTyped(f *os.File, prompts io.Writer, questions ...string) (typed []string, err error) {
 	fd := int(f.Fd())
 	before, err := term.GetState(fd)
 	if err != nil {
-		return "", fmt.Errorf("read the password: %w", err)
+		return nil, fmt.Errorf("read the password: %w", err)
 	}
 	interrupted := make(chan os.Signal, 1)
 	signal.Notify(interrupted, syscall.SIGINT, syscall.SIGTERM)
@@ -65,26 +77,14 @@ func askPassword(f *os.File, prompts io.Writer, user string) (string, error) {
 		case <-done:
 		}
 	}()
-
-	ask := func(prompt string) (string, error) {
-		fmt.Fprint(prompts, prompt)
-		typed, err := term.ReadPassword(fd)
+	for _, question := range questions {
+		fmt.Fprint(prompts, question)
+		line, err := term.ReadPassword(fd)
 		fmt.Fprintln(prompts)
 		if err != nil {
-			return "", fmt.Errorf("read the password: %w", err)
+			return nil, fmt.Errorf("read the password: %w", err)
 		}
-		return string(typed), nil
+		typed = append(typed, string(line))
 	}
-	first, err := ask("Password for " + user + ": ")
-	if err != nil {
-		return "", err
-	}
-	second, err := ask("The same again: ")
-	if err != nil {
-		return "", err
-	}
-	if first != second {
-		return "", errors.New("the two passwords differ; nothing was changed")
-	}
-	return first, nil
+	return typed, nil
 }
