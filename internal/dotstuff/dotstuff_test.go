@@ -142,3 +142,30 @@ func BenchmarkStuff(b *testing.B) {
 		dst = s.Append(dst[:0], src)
 	}
 }
+
+// In place the octets are those that Append makes.
+func FuzzInPlace(f *testing.F) {
+	f.Add([]byte(".a\r\n.b\r\nc\r\n"), 3, 2)
+	f.Add([]byte("\r\n.\r\n."), 4, 1)
+	f.Fuzz(func(t *testing.T, src []byte, cut, room int) {
+		if cut < 0 || cut > len(src) || room < 0 || room > 1<<16 {
+			return
+		}
+		var appended, in Stuffer
+		want, got := []byte("x"), append(make([]byte, 0, 1+2*len(src)+room), 'x')
+		for _, piece := range [][]byte{src[:cut], src[cut:]} {
+			want = appended.Append(want, piece)
+			at := len(got)
+			got = append(got, piece...)
+			full := got[:len(got):min(cap(got), len(got)+room)]
+			if b, ok := in.InPlace(full, at); ok {
+				got = append(got[:at], b[at:]...)
+			} else {
+				got = in.Append(got[:at], bytes.Clone(piece))
+			}
+		}
+		if !bytes.Equal(got, want) || in != appended {
+			t.Errorf("%q in place, want %q", got, want)
+		}
+	})
+}

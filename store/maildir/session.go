@@ -129,6 +129,8 @@ type body struct {
 	r    io.Reader
 	left int64
 	lied func()
+
+	wrong bool // the file holds more than was announced
 }
 
 var errContent = errors.New("the message is not what it was when it was measured")
@@ -136,6 +138,9 @@ var errContent = errors.New("the message is not what it was when it was measured
 func (b *body) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
+	}
+	if b.wrong {
+		return 0, errContent
 	}
 	if b.left == 0 {
 		var more [1]byte
@@ -146,8 +151,12 @@ func (b *body) Read(p []byte) (int, error) {
 		}
 		return 0, err
 	}
-	n, err := b.r.Read(p[:min(int64(len(p)), b.left)])
-	b.left -= int64(n)
+	n, err := b.r.Read(p)
+	if b.left -= int64(n); b.left < 0 {
+		b.lied()
+		b.wrong = true
+		return n + int(b.left), nil // the next Read says it
+	}
 	switch {
 	case err == io.EOF && b.left > 0:
 		b.lied()
