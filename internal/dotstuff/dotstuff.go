@@ -116,17 +116,12 @@ func (s *Stuffer) InPlace(b []byte, at int) (_ []byte, ok bool) {
 }
 
 // nextDotLine is where in src the next line starts that begins with the termination octet, or its
-// length if none does. It looks at line ends alone: bytes.Index would look at every octet.
+// length if none does.
 func nextDotLine(src []byte) int {
-	for at := 0; ; {
-		i := bytes.IndexByte(src[at:], '\n')
-		if i < 0 {
-			return len(src)
-		}
-		if at += i + 1; at < len(src) && src[at] == '.' {
-			return at
-		}
+	if i := bytes.Index(src, []byte("\n.")); i >= 0 {
+		return i + 1
 	}
+	return len(src)
 }
 
 // Unstuff takes the byte-stuffing of whole lines away again and returns them without the line that

@@ -169,3 +169,22 @@ func FuzzInPlace(f *testing.F) {
 		}
 	})
 }
+
+// The next line with a dot is found wherever it is among others.
+func TestNextDotLine(t *testing.T) {
+	for size := range 40 {
+		for _, fill := range []string{"x", "\n", ".", "\r", "\x0b", "/", "\x8a", "\xae"} {
+			for at := 1; at < size; at++ {
+				text := strings.Repeat(fill, size)
+				text = text[:at-1] + "\n." + text[at+1:]
+				want := strings.Index(text, "\n.") + 1
+				if got := nextDotLine([]byte(text)); got != want {
+					t.Fatalf("%q: %d, want %d", text, got, want)
+				}
+			}
+			if got := nextDotLine(bytes.Repeat([]byte(fill), size)); got != size {
+				t.Errorf("%d times %q: %d", size, fill, got)
+			}
+		}
+	}
+}
