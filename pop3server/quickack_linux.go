@@ -14,16 +14,22 @@ type promptReader struct {
 	conn net.Conn // whose octets they are
 }
 
-func (r promptReader) Read(p []byte) (int, error) {
+func (r *promptReader) Read(p []byte) (int, error) {
 	n, err := r.Reader.Read(p)
 	if n > 0 && p[n-1] != '\n' {
-		if c, ok := r.conn.(syscall.Conn); ok {
-			if raw, err := c.SyscallConn(); err == nil {
-				_ = raw.Control(func(fd uintptr) { // at worst the client waits
-					_ = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_QUICKACK, 1)
-				})
-			}
-		}
+		r.acknowledge()
 	}
 	return n, err
+}
+
+func (r *promptReader) acknowledge() {
+	c, ok := r.conn.(syscall.Conn)
+	if !ok {
+		return
+	}
+	if raw, err := c.SyscallConn(); err == nil {
+		_ = raw.Control(func(fd uintptr) { // at worst the client waits
+			_ = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_QUICKACK, 1)
+		})
+	}
 }

@@ -175,32 +175,40 @@ func (srv *Server) ListenAndServe(address string) error {
 // serve serves a connection to its end. It is the goroutine's first function: what it calls may ask
 // the connection for its addresses, which may take its time (trap 51).
 func (srv *Server) serve(base context.Context, c net.Conn, implicit bool) {
+	if s := srv.add(base, c, implicit); s != nil {
+		s.serve()
+	}
+}
+
+// add makes a connection's session; nil, and the connection closed, if the server is closing.
+func (srv *Server) add(base context.Context, c net.Conn, implicit bool) *session {
 	s := newSession(srv, base, c, implicit)
-	defer s.cancel(nil)
 	srv.mu.Lock()
+	defer srv.mu.Unlock()
 	if srv.closing {
-		srv.mu.Unlock()
+		s.cancel(nil)
 		_ = c.Close()
-		return
+		return nil
 	}
 	srv.sessions[s] = struct{}{}
-	srv.mu.Unlock()
-	defer func() {
-		srv.mu.Lock()
-		defer srv.mu.Unlock()
-		delete(srv.sessions, s)
-		if s.updating {
-			srv.updating--
-		}
-		if s.replying {
-			srv.replying--
-		}
-		if srv.closing {
-			close(srv.ended)
-			srv.ended = make(chan struct{})
-		}
-	}()
-	s.serve()
+	return s
+}
+
+func (srv *Server) remove(s *session) {
+	s.cancel(nil)
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	delete(srv.sessions, s)
+	if s.updating {
+		srv.updating--
+	}
+	if s.replying {
+		srv.replying--
+	}
+	if srv.closing {
+		close(srv.ended)
+		srv.ended = make(chan struct{})
+	}
 }
 
 // beginUpdate says that a session enters UPDATE, unless Close was faster: then it may not.

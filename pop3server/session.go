@@ -130,12 +130,17 @@ func (s *session) abort(why error) {
 // serve runs the session to its end and gives back what it holds. Nothing is removed here but by run. A
 // panic, also in a store's Close or in a hook, ends this session and no other.
 func (s *session) serve() {
+	defer s.srv.remove(s)
 	defer context.AfterFunc(s.ctx, func() { _ = s.conn.Close() })()
-	s.guard(func() {
-		if s.end.Err = s.run(); errors.Is(s.end.Err, os.ErrDeadlineExceeded) && s.late() {
-			s.end.Err = fmt.Errorf("%w: %w", ErrTooSlow, s.end.Err)
-		}
-	})
+	s.guard(func() { s.end.Err = s.run() })
+	s.close()
+}
+
+// close gives back what the session holds, and tells of its end.
+func (s *session) close() {
+	if errors.Is(s.end.Err, os.ErrDeadlineExceeded) && s.late() {
+		s.end.Err = fmt.Errorf("%w: %w", ErrTooSlow, s.end.Err)
+	}
 	_ = s.conn.Close()
 	s.out.Discard()
 	s.guard(s.release)
@@ -172,7 +177,7 @@ func (s *session) wrap() error {
 		c = wrapped
 	}
 	s.conn.Conn = c
-	s.in = popwire.NewReader(promptReader{s.conn, c})
+	s.in = popwire.NewReader(&promptReader{c, c})
 	if p, ok := c.(interface{ Secured() bool }); ok {
 		s.secure = p.Secured()
 	}
@@ -228,8 +233,23 @@ func (s *session) logEnd() {
 		"retrieved", s.end.Retrieved, "octets", s.end.Octets, "removed", s.end.Removed, "duration", s.end.Duration)
 }
 
-// run greets the client and takes its commands until the session ends: nil after QUIT.
+// run greets the client and takes its commands until the session ends: nil after QUIT. While it waits for a line
+// its goroutine's stack is to be shallow, or it stays twice as large: TestIdleSession.
 func (s *session) run() error {
+	if err := s.begin(); err != nil {
+		return err
+	}
+	for n := 1; s.state != pop3.Closed; n++ {
+		line, err := s.next((*popwire.Reader).ReadLine)
+		if err := s.answer(n, line, err); err != nil {
+			return err
+		}
+	}
+	return s.finish()
+}
+
+// begin does all that comes before the first command.
+func (s *session) begin() error {
 	if err := s.wrap(); err != nil {
 		return err
 	}
@@ -242,23 +262,25 @@ func (s *session) run() error {
 		}
 	}
 	s.greet()
-	for n := 1; s.state != pop3.Closed; n++ {
-		line, err := s.next((*popwire.Reader).ReadLine)
-		switch {
-		case err != nil && !errors.Is(err, popwire.ErrLongLine):
-			return err
-		case s.stray(n, line):
-			s.log.Warn("connection refused", "reason", errStray)
-			return errStray
-		}
-		if err := s.respond(s.dispatch(line, err)); err != nil {
-			return err
-		}
-		if s.last != nil {
-			return errors.Join(s.last, s.finish())
-		}
+	return nil
+}
+
+// answer answers the nth line; err is what reading it met. An error ends the session.
+func (s *session) answer(n int, line string, err error) error {
+	switch {
+	case err != nil && !errors.Is(err, popwire.ErrLongLine):
+		return err
+	case s.stray(n, line):
+		s.log.Warn("connection refused", "reason", errStray)
+		return errStray
 	}
-	return s.finish()
+	if err := s.respond(s.dispatch(line, err)); err != nil {
+		return err
+	}
+	if s.last != nil {
+		return errors.Join(s.last, s.finish())
+	}
+	return nil
 }
 
 // greet sends the greeting. To a proxy that is trusted it says that XCLIENT is taken, as Dovecot's does.

@@ -108,7 +108,7 @@ func (s *session) startTLS() error {
 	}
 	s.conn.until = s.loginUntil()
 	s.tls, s.secure, s.info.TLS = t, true, true
-	s.in, s.out = popwire.NewReader(promptReader{t, s.conn.Conn}), popwire.NewWriter(t)
+	s.in, s.out = popwire.NewReader(&promptReader{t, s.conn.Conn}), popwire.NewWriter(t)
 	s.user, s.utf8, s.lang = "", false, nil
 	state := t.ConnectionState()
 	s.log.Debug("TLS", "version", tls.VersionName(state.Version), "cipher", tls.CipherSuiteName(state.CipherSuite),

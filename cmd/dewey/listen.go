@@ -20,6 +20,21 @@ import (
 // keepAlive finds a dead peer in about a minute: its session holds the lock of a maildrop.
 var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interval: 10 * time.Second, Count: 3}
 
+// inherited gives it to a socket that listens: its connections have it from there, without four system calls each.
+// socket(7); tcp(7).
+func inherited(_, _ string, c syscall.RawConn) error {
+	return c.Control(func(fd uintptr) {
+		for _, option := range [][3]int{
+			{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
+			{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, int(keepAlive.Idle.Seconds())},
+			{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, int(keepAlive.Interval.Seconds())},
+			{unix.IPPROTO_TCP, unix.TCP_KEEPCNT, keepAlive.Count},
+		} {
+			_ = unix.SetsockoptInt(int(fd), option[0], option[1], option[2]) // at worst a peer is found dead later
+		}
+	})
+}
+
 // A door is a key whose addresses are served, each in the same way.
 type door struct {
 	key    string // of the configuration
@@ -46,7 +61,7 @@ func listen(key, address string, rights socketRights) (net.Listener, error) {
 		}
 		return l, nil
 	}
-	lc := net.ListenConfig{KeepAliveConfig: keepAlive}
+	lc := net.ListenConfig{KeepAlive: -1, Control: inherited}
 	lc.SetMultipathTCP(false) // trap 52
 	l, err := lc.Listen(context.Background(), "tcp", address)
 	if err != nil {

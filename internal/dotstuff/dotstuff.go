@@ -87,6 +87,34 @@ func (s *Stuffer) Append(dst, src []byte) []byte {
 	return dst
 }
 
+// InPlace is Append for octets that lie in b from at on: those before the first line that is byte-stuffed stay
+// where they are, and so do all if there is none. ok is false, and nothing has changed, if b's array has no room.
+func (s *Stuffer) InPlace(b []byte, at int) (_ []byte, ok bool) {
+	src := b[at:]
+	if len(src) == 0 {
+		return b, true
+	}
+	first, added := 0, 0
+	if s.inLine || src[0] != '.' {
+		first = nextDotLine(src)
+	}
+	for i := first; i < len(src); i += nextDotLine(src[i:]) {
+		added++
+	}
+	if len(b)+added > cap(b) {
+		return b, false
+	}
+	if added > 0 {
+		at += first
+		moved := b[at+added : len(b)+added]
+		copy(moved, b[at:])
+		s.inLine = false
+		return s.Append(b[:at], moved), true
+	}
+	s.inLine = src[len(src)-1] != '\n'
+	return b, true
+}
+
 // nextDotLine is where in src the next line starts that begins with the termination octet, or its
 // length if none does.
 func nextDotLine(src []byte) int {

@@ -142,3 +142,49 @@ func BenchmarkStuff(b *testing.B) {
 		dst = s.Append(dst[:0], src)
 	}
 }
+
+// In place the octets are those that Append makes.
+func FuzzInPlace(f *testing.F) {
+	f.Add([]byte(".a\r\n.b\r\nc\r\n"), 3, 2)
+	f.Add([]byte("\r\n.\r\n."), 4, 1)
+	f.Fuzz(func(t *testing.T, src []byte, cut, room int) {
+		if cut < 0 || cut > len(src) || room < 0 || room > 1<<16 {
+			return
+		}
+		var appended, in Stuffer
+		want, got := []byte("x"), append(make([]byte, 0, 1+2*len(src)+room), 'x')
+		for _, piece := range [][]byte{src[:cut], src[cut:]} {
+			want = appended.Append(want, piece)
+			at := len(got)
+			got = append(got, piece...)
+			full := got[:len(got):min(cap(got), len(got)+room)]
+			if b, ok := in.InPlace(full, at); ok {
+				got = append(got[:at], b[at:]...)
+			} else {
+				got = in.Append(got[:at], bytes.Clone(piece))
+			}
+		}
+		if !bytes.Equal(got, want) || in != appended {
+			t.Errorf("%q in place, want %q", got, want)
+		}
+	})
+}
+
+// The next line with a dot is found wherever it is among others.
+func TestNextDotLine(t *testing.T) {
+	for size := range 40 {
+		for _, fill := range []string{"x", "\n", ".", "\r", "\x0b", "/", "\x8a", "\xae"} {
+			for at := 1; at < size; at++ {
+				text := strings.Repeat(fill, size)
+				text = text[:at-1] + "\n." + text[at+1:]
+				want := strings.Index(text, "\n.") + 1
+				if got := nextDotLine([]byte(text)); got != want {
+					t.Fatalf("%q: %d, want %d", text, got, want)
+				}
+			}
+			if got := nextDotLine(bytes.Repeat([]byte(fill), size)); got != size {
+				t.Errorf("%d times %q: %d", size, fill, got)
+			}
+		}
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"io"
 	"runtime"
 	"strings"
@@ -318,5 +319,66 @@ func BenchmarkScanListing(b *testing.B) {
 			_ = w.Number(n+1, 20480)
 		}
 		_ = w.Flush()
+	}
+}
+
+// A message of nothing but short lines that are all byte-stuffed, and one in which few are, arrive as they are.
+func TestTrap01MessageInPlace(t *testing.T) {
+	for _, unit := range []string{".\r\n", "..\r\n", "\r\n", ".", "a line without end ", strings.Repeat("x", 75) + "\r\n.\r\n"} {
+		for _, size := range []int{1, 3, 700, 16 << 10, 64 << 10, 300_000} {
+			want := strings.Repeat(unit, size/len(unit)+1)
+			if !strings.HasSuffix(want, "\r\n") {
+				want += "\r\n"
+			}
+			for _, r := range []io.Reader{strings.NewReader(want), iotest.OneByteReader(strings.NewReader(want)), iotest.DataErrReader(strings.NewReader(want))} {
+				var out bytes.Buffer
+				w := NewWriter(&out)
+				if err := errors.Join(w.OK(""), w.Message(r, int64(len(want))), w.End(), w.Flush()); err != nil {
+					t.Fatalf("%d octets of %q: %v", size, unit, err)
+				}
+				got, ok := dotstuff.Unstuff(bytes.TrimPrefix(out.Bytes(), []byte("+OK\r\n")))
+				if string(got) != want || !ok {
+					t.Errorf("%d octets of %q arrive as %d, ended: %v", size, unit, len(got), ok)
+				}
+			}
+		}
+	}
+}
+
+// writes counts them.
+type writes struct{ n int }
+
+func (w *writes) Write(p []byte) (int, error) {
+	w.n++
+	return len(p), nil
+}
+
+// A message that fits with its last line into what a buffer holds goes out in one write (trap 5).
+func TestTrap05OneWrite(t *testing.T) {
+	for size := 100; size <= 60_000; size += 97 {
+		message := strings.Repeat("x", size-2) + "\r\n"
+		var count writes
+		w := NewWriter(&count)
+		if err := errors.Join(w.OK(""), w.Message(strings.NewReader(message), int64(size)), w.End(), w.Flush()); err != nil || count.n != 1 {
+			t.Fatalf("a message of %d octets: %d writes, %v", size, count.n, err)
+		}
+	}
+}
+
+func BenchmarkMessage(b *testing.B) {
+	for _, size := range []int{2000, 20_000, 5_000_000} {
+		b.Run(fmt.Sprint(size), func(b *testing.B) {
+			message := []byte(strings.Repeat(strings.Repeat("x", 73)+"\r\n", size/75))
+			w := NewWriter(io.Discard)
+			r := bytes.NewReader(nil)
+			b.SetBytes(int64(len(message)))
+			b.ReportAllocs()
+			for b.Loop() {
+				r.Reset(message)
+				if err := errors.Join(w.Message(r, int64(len(message))), w.End(), w.Flush()); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"sync"
 	"unicode/utf8"
@@ -13,18 +14,15 @@ import (
 	"dewey/pop3"
 )
 
-// A message is read in pieces of bodyPiece octets; a Writer's buffer has bufferSize, which holds such
-// a piece byte-stuffed, and the status line before it.
+// A Writer's buffer has bufferSize octets. A message is read into what is free of it, or, if that is less than
+// the message and bodyPiece, into an empty one; one that may be cut short in pieces of bodyPiece.
 const (
-	bodyPiece  = 32 << 10
+	bodyPiece  = 16 << 10
 	bufferSize = 64 << 10
 )
 
 // The buffers are shared: a session that has nothing to say holds none.
-var (
-	buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
-	pieces  = sync.Pool{New: func() any { return new([bodyPiece]byte) }}
-)
+var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
 
 // A Writer writes responses. It gathers them until Flush, or until its buffer is full, so that the
 // end of a response never travels alone for want of gathering (trap 5). After an error it
@@ -169,8 +167,6 @@ func (e *ReadError) Unwrap() error { return e.Err }
 // another number of octets than it should (octets < 0: any), or if its last line has no end, the
 // error is a *ReadError: the response can't be finished and must not be ended (trap 2).
 func (w *Writer) Message(r io.Reader, octets int64) error {
-	piece := pieces.Get().(*[bodyPiece]byte)
-	defer pieces.Put(piece)
 	var (
 		stuff dotstuff.Stuffer
 		sent  int64
@@ -178,7 +174,19 @@ func (w *Writer) Message(r io.Reader, octets int64) error {
 		empty int
 	)
 	for {
-		n, err := r.Read(piece[:])
+		want := bodyPiece
+		if octets >= 0 {
+			want = int(min(max(octets-sent, 1), bodyPiece))
+		}
+		if err := w.room(want + want/16); err != nil {
+			return err
+		}
+		at := len(w.buf)
+		free := bufferSize - at
+		if octets < 0 {
+			free = want
+		}
+		n, err := r.Read(w.buf[at:][:free-free/16]) // the rest is for byte-stuffing
 		if n == 0 && err == nil {
 			if empty++; empty >= 100 {
 				err = io.ErrNoProgress
@@ -186,14 +194,16 @@ func (w *Writer) Message(r io.Reader, octets int64) error {
 		}
 		if n > 0 {
 			empty = 0
-			if e := w.room(n + n/2 + 1); e != nil {
-				return e
-			}
-			w.buf = stuff.Append(w.buf, piece[:n])
+			piece := w.buf[at:][:n]
 			sent += int64(n)
 			last[0], last[1] = last[1], piece[n-1]
 			if n > 1 {
 				last[0] = piece[n-2]
+			}
+			if buf, ok := stuff.InPlace(w.buf[:at+n], at); ok {
+				w.buf = buf
+			} else if e := w.stuffed(&stuff, slices.Clone(piece)); e != nil {
+				return e
 			}
 		}
 		switch {
@@ -209,6 +219,17 @@ func (w *Writer) Message(r io.Reader, octets int64) error {
 			return &ReadError{err}
 		}
 	}
+}
+
+// stuffed writes a part of a message in which so many lines are byte-stuffed that there was no room for it.
+func (w *Writer) stuffed(stuff *dotstuff.Stuffer, piece []byte) error {
+	for part := range slices.Chunk(piece, bodyPiece) {
+		if err := w.room(len(part) + len(part)/2 + 1); err != nil {
+			return err
+		}
+		w.buf = stuff.Append(w.buf, part)
+	}
+	return nil
 }
 
 // End ends a multi-line response. RFC 1939 section 3.

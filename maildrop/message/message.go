@@ -5,7 +5,9 @@
 package message
 
 import (
+	"bytes"
 	"io"
+	"slices"
 	"sync"
 
 	"dewey/internal/dotstuff"
@@ -78,7 +80,9 @@ func (c *reader) Read(p []byte) (int, error) {
 			return 0, c.err
 		}
 		if len(p) < len(c.few) {
-			c.rest = c.fill(c.few[:])
+			if got := c.fill(c.few[:]); len(got) > 0 {
+				c.rest = got
+			}
 			continue
 		}
 		if got := c.fill(p); len(got) > 0 {
@@ -87,18 +91,27 @@ func (c *reader) Read(p []byte) (int, error) {
 	}
 }
 
-// fill reads into the upper half of p, so that the conversion, which at most doubles what was read,
-// can write from p's start without a second buffer.
+// fill reads into p, but for a gap at its start, so that the conversion can write from there without a second
+// buffer. The gap is an eighth; where lines are so short that they need more, what was read takes a buffer.
 func (c *reader) fill(p []byte) []byte {
-	half := len(p) / 2
-	n, err := c.r.Read(p[len(p)-half:])
-	got := c.ends.Append(p[:0], p[len(p)-half:][:n])
+	gap := len(p) / 8
+	n, err := c.r.Read(p[gap:])
 	c.err = err
+	src := p[gap:][:n]
+	got := p[:0]
+	if lines := bytes.Count(src, []byte{'\n'}); lines > gap {
+		got = make([]byte, 0, n+lines)
+	}
+	got = c.ends.Append(got, src)
 	if err == io.EOF && c.ends.Added() > 0 {
-		if len(got)+2 <= len(p) {
-			return append(got, '\r', '\n')
+		if len(got)+len("\r\n") > len(p) {
+			got = slices.Clip(got)
 		}
-		c.rest = []byte("\r\n") // p is full: a message of line ends alone
+		got = append(got, '\r', '\n')
+	}
+	if len(got) > 0 && &got[0] != &p[0] {
+		c.rest = got
+		return nil
 	}
 	return got
 }

@@ -215,3 +215,49 @@ func BenchmarkMeasure(b *testing.B) {
 		}
 	}
 }
+
+func BenchmarkRead(b *testing.B) {
+	text := "Subject: a\n\n" + strings.Repeat(strings.Repeat("x", 72)+"\n", 70_000)
+	r := strings.NewReader(text)
+	buf := make([]byte, 60<<10)
+	b.SetBytes(int64(len(text)))
+	b.ReportAllocs()
+	for b.Loop() {
+		r.Reset(text)
+		sent := message.NewReader(r)
+		for {
+			if _, err := sent.Read(buf); err == io.EOF {
+				break
+			}
+		}
+	}
+}
+
+// Messages of lines so short that what is added to them does not fit beside them, into room of any size.
+func TestReadShortLines(t *testing.T) {
+	for _, line := range []string{"\n", "a\n", "abcdef\n", "abcdefg\n", "\r\n", "\r"} {
+		stored := strings.Repeat(line, 100_000/len(line))
+		want := strings.ReplaceAll(strings.ReplaceAll(stored, "\r\n", "\n"), "\n", "\r\n")
+		if !strings.HasSuffix(want, "\n") {
+			want += "\r\n"
+		}
+		for _, room := range []int{1, 2, 15, 16, 17, 1000, 64 << 10, 1 << 20} {
+			var got []byte
+			buf := make([]byte, room, room+100)
+			r := message.NewReader(iotest.DataErrReader(strings.NewReader(stored)))
+			for {
+				n, err := r.Read(buf)
+				if n > room {
+					t.Fatalf("%d octets in room for %d", n, room)
+				}
+				got = append(got, buf[:n]...)
+				if err != nil {
+					break
+				}
+			}
+			if string(got) != want {
+				t.Errorf("%q into %d octets: %d octets, want %d", line, room, len(got), len(want))
+			}
+		}
+	}
+}

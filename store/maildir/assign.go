@@ -1,7 +1,6 @@
 package maildir
 
 import (
-	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -9,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -139,14 +139,21 @@ func (l *loader) assignLocked(ctx context.Context, known []served) (_, fresh []s
 
 // number makes records for the files without one, in Dovecot's order.
 func (l *loader) number() ([]uidlist.Record, []served, error) {
-	var files []int
+	type ranked struct {
+		uidlist.NameRank
+		file int
+	}
+	var files []ranked
 	for i := range l.files {
 		if f := &l.files[i]; f.record < 0 {
-			files = append(files, i)
+			files = append(files, ranked{uidlist.Rank(f.name), i})
 		}
 	}
-	slices.SortFunc(files, func(a, b int) int {
-		return cmp.Or(uidlist.CompareNames(l.files[a].name, l.files[b].name), cmp.Compare(l.files[a].name, l.files[b].name))
+	slices.SortFunc(files, func(a, b ranked) int {
+		if c := a.Compare(&b.NameRank); c != 0 {
+			return c
+		}
+		return strings.Compare(l.files[a.file].name, l.files[b.file].name)
 	})
 	taken := map[string]bool{} // unique-ids that records name, of removed messages too, and that might look like ours
 	for i := range l.list.Records {
@@ -157,7 +164,8 @@ func (l *loader) number() ([]uidlist.Record, []served, error) {
 	records := make([]uidlist.Record, len(files))
 	fresh := make([]served, len(files))
 	uid := l.list.Next
-	for i, n := range files {
+	for i := range files {
+		n := files[i].file
 		id := uidlist.DefaultID(uid, l.list.Validity)
 		for taken[id] {
 			uid++

@@ -59,6 +59,28 @@ func TestWarmLogin(t *testing.T) {
 	f.fsck()
 }
 
+// So it is where there are more sizes that names claim than a login measures: each login would measure some more, and
+// write the list.
+func TestWarmLoginOfClaims(t *testing.T) {
+	f := newFixture(t)
+	f.trustTimes()
+	for _, dir := range []string{"new", "cur"} {
+		f.check(os.MkdirAll(filepath.Join(f.root, dir), 0o700))
+	}
+	const messages = 3100
+	for i := range messages {
+		f.put(fmt.Sprintf("cur/%d.M1P%d.host,S=11,W=12:2,S", 1700000000+i, i), "Subject: x\n")
+	}
+	for range 2 { // the first measures some, the second reads what it wrote
+		f.ids()
+	}
+	var reads []string
+	f.store.SetTrace(func(op, path string) { reads = append(reads, op+" "+filepath.Base(path)) })
+	if n := len(f.ids()); n != messages || len(reads) > 0 {
+		t.Errorf("the third login, of %d messages of %d, reads %q", n, messages, reads)
+	}
+}
+
 // The cache as the proof of everything, in random operations: each change gets a time of its own.
 func TestWarmRandom(t *testing.T) {
 	maildroptest.Run(t, func(t maildroptest.TB) maildroptest.Maildrop {

@@ -84,7 +84,7 @@ func (b *box) open(ctx context.Context, lock *lock, owner maildrop.Owner) (*sess
 		if snap != prev {
 			b.store.cache.put(b.id, snap)
 		}
-		return &session{box: b, lock: lock, snap: snap, life: owner.Life, pending: l.pending}, nil
+		return &session{box: b, lock: lock, snap: snap, dirs: dirs{box: b}, life: owner.Life, pending: l.pending}, nil
 	}
 }
 

@@ -37,6 +37,7 @@ func (l *Look) Hidden(n int) bool {
 
 // Retrieve returns message n, as maildrop.Maildrop's does. Sizes that prove wrong are not noted for others.
 func (l *Look) Retrieve(ctx context.Context, n int) (maildrop.Message, io.ReadCloser, error) {
+	defer l.s.dirs.close() // nobody closes a Look
 	return l.s.Retrieve(ctx, n)
 }
 
@@ -49,14 +50,10 @@ func (l *Look) Stored(ctx context.Context, n int) (time.Time, io.ReadCloser, err
 	if n < 1 || n > len(l.s.snap.items) {
 		return time.Time{}, nil, maildrop.ErrNoMessage
 	}
-	file, _, err := l.s.openMessage(ctx, n-1)
+	defer l.s.dirs.close()
+	file, err := l.s.openMessage(ctx, n-1)
 	if err != nil {
 		return time.Time{}, nil, err
 	}
-	st, err := file.Stat()
-	if err != nil {
-		_ = file.Close()
-		return time.Time{}, nil, err
-	}
-	return st.ModTime(), file, nil
+	return file.mtime, file, nil
 }

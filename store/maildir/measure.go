@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"runtime"
 	"runtime/debug"
 	"sync/atomic"
@@ -70,7 +69,7 @@ func (l *loader) measure(ctx context.Context) (away int, err error) {
 			todo = append(todo, i)
 		case claimed:
 			size := max(f.sizes.Stored, f.sizes.CRLF)
-			if cheap < cheapMessages && octets+size <= cheapOctets {
+			if cheap < cheapMessages && octets+size <= cheapOctets && !l.seen(f) {
 				cheap++
 				octets += size
 				todo = append(todo, i)
@@ -81,12 +80,14 @@ func (l *loader) measure(ctx context.Context) (away int, err error) {
 	group, groupCtx := errgroup.WithContext(ctx)
 	for range min(len(todo), max(2, min(4, runtime.GOMAXPROCS(0)))) {
 		group.Go(func() error {
+			dirs := dirs{box: l.box}
+			defer dirs.close()
 			for {
 				n := int(next.Add(1)) - 1
 				if n >= len(todo) || groupCtx.Err() != nil {
 					return nil
 				}
-				if err := l.measureFile(ctx, &l.files[todo[n]]); err != nil {
+				if err := l.measureFile(ctx, &dirs, &l.files[todo[n]]); err != nil {
 					return err
 				}
 			}
@@ -106,12 +107,19 @@ func (l *loader) measure(ctx context.Context) (away int, err error) {
 	return away, ctx.Err()
 }
 
+// seen says that a claimed size was there at the last login too. Where there are many of those, to measure some each
+// time would have the list written each time, and no login be a warm one.
+func (l *loader) seen(f *file) bool {
+	return l.prev != nil && f.record >= 0 && len(l.prev.items) > cheapMessages && l.list.Validity == l.prev.validity &&
+		l.list.Records[f.record].UID < l.prev.next
+}
+
 // measureFile measures one file. One that cannot be read keeps nobody out: it is listed with the best
 // size there is, and Retrieve says what is wrong.
 //
 // A fault of the machine, not of the message, is one of the login: a size that is guessed for want of
 // file descriptors would stay wrong.
-func (l *loader) measureFile(ctx context.Context, f *file) (err error) {
+func (l *loader) measureFile(ctx context.Context, dirs *dirs, f *file) (err error) {
 	name := f.in.String() + "/" + f.name
 	defer func() { // this is not the session's goroutine: nobody else would catch it
 		if p := recover(); p != nil {
@@ -119,7 +127,7 @@ func (l *loader) measureFile(ctx context.Context, f *file) (err error) {
 			f.state, err = unreadable, nil
 		}
 	}()
-	open, size, err := l.openFile(f.place)
+	open, err := dirs.open(f.place)
 	switch {
 	case errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENOMEM):
 		return err
@@ -128,7 +136,7 @@ func (l *loader) measureFile(ctx context.Context, f *file) (err error) {
 		return nil
 	case err == nil:
 		var sizes message.Sizes
-		sizes, err = measure(ctx, open, size)
+		sizes, err = measure(ctx, open)
 		err = errors.Join(err, open.Close())
 		if err == nil {
 			f.sizes, f.state = sizes, justNow
@@ -137,7 +145,7 @@ func (l *loader) measureFile(ctx context.Context, f *file) (err error) {
 		if ctx.Err() != nil {
 			return nil
 		}
-		f.sizes.Stored = size
+		f.sizes.Stored = open.size
 	}
 	l.log.Warn("a message cannot be read", "file", name, "error", err)
 	if f.state == claimed {
@@ -152,11 +160,11 @@ func (l *loader) measureFile(ctx context.Context, f *file) (err error) {
 	return nil
 }
 
-// measure reads the first size octets of a file.
-func measure(ctx context.Context, f *os.File, size int64) (message.Sizes, error) {
-	sizes, err := message.Measure(&whole{ctx: ctx, r: f, left: size})
+// measure reads as much of a file as there was when it was opened.
+func measure(ctx context.Context, f *handle) (message.Sizes, error) {
+	sizes, err := message.Measure(&whole{ctx: ctx, r: f, left: f.size})
 	if err != nil {
-		return message.Sizes{}, fmt.Errorf("reading %s: %w", f.Name(), err)
+		return message.Sizes{}, fmt.Errorf("reading %s: %w", f.name(), err)
 	}
 	return sizes, nil
 }

@@ -236,32 +236,3 @@ func (b *box) entries(l *listing, fd int, path, block string) error {
 	}
 	return nil
 }
-
-// openFile opens a message's file, which must be a regular one. fs.ErrNotExist if it is not there.
-func (b *box) openFile(p place) (*os.File, int64, error) {
-	dir, path, err := b.openFolder(p.in)
-	if err != nil {
-		return nil, 0, err
-	}
-	defer unix.Close(dir)
-	path = filepath.Join(path, p.name)
-	fd, err := unix.Openat(dir, p.name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-	if err == nil {
-		err = b.failing("open", path)
-		if err != nil {
-			_ = unix.Close(fd)
-		}
-	}
-	if err != nil {
-		return nil, 0, &os.PathError{Op: "open", Path: path, Err: err}
-	}
-	file := os.NewFile(uintptr(fd), path)
-	st, err := file.Stat()
-	if err == nil && !st.Mode().IsRegular() {
-		err = fmt.Errorf("%s is not a regular file", path)
-	}
-	if err != nil {
-		return nil, 0, errors.Join(err, file.Close())
-	}
-	return file, st.Size(), nil
-}

@@ -7,7 +7,6 @@ import (
 	"io"
 	"io/fs"
 	"maps"
-	"os"
 	"slices"
 	"time"
 
@@ -21,6 +20,7 @@ type session struct {
 	*box
 	lock *lock
 	snap *snapshot
+	dirs dirs
 	life maildrop.Life
 
 	places  map[int]place            // where message n is, if not where the snapshot says
@@ -48,20 +48,20 @@ func (s *session) Retrieve(ctx context.Context, n int) (maildrop.Message, io.Rea
 		return maildrop.Message{}, nil, maildrop.ErrNoMessage
 	}
 	n--
-	file, size, err := s.openMessage(ctx, n)
+	file, err := s.openMessage(ctx, n)
 	if err != nil {
 		return maildrop.Message{}, nil, err
 	}
-	m, err := s.exact(ctx, n, file, size)
+	m, err := s.exact(ctx, n, file)
 	if err != nil {
 		return maildrop.Message{}, nil, errors.Join(err, file.Close())
 	}
 	body := &body{
 		file: file,
-		r:    message.NewReader(&whole{ctx: ctx, r: file, left: size}),
+		r:    message.NewReader(&whole{ctx: ctx, r: file, left: file.size}),
 		left: m.Octets,
 		lied: func() {
-			s.log.Error("a message changed while it was read", "file", file.Name())
+			s.log.Error("a message changed while it was read", "file", file.name())
 			s.distrust(n)
 		},
 	}
@@ -69,21 +69,21 @@ func (s *session) Retrieve(ctx context.Context, n int) (maildrop.Message, io.Rea
 }
 
 // exact is the message with sizes that hold for the file that is open.
-func (s *session) exact(ctx context.Context, n int, file *os.File, size int64) (maildrop.Message, error) {
+func (s *session) exact(ctx context.Context, n int, file *handle) (maildrop.Message, error) {
 	it, m := &s.snap.items[n], s.snap.messages[n]
 	known, stored := it.known, it.stored
 	if sizes, ok := s.sizes[n]; ok {
 		m.Octets, m.Surrogate = sizes.Octets(), sizes.Surrogate
 		known, stored = true, sizes.Stored
 	}
-	if known && size == stored && !s.suspect[n] && m.Surrogate == 0 {
+	if known && file.size == stored && !s.suspect[n] && m.Surrogate == 0 {
 		return m, nil // the size of a surrogate is proved each time, for the way to make one may change
 	}
-	sizes, err := measure(ctx, file, size)
+	sizes, err := measure(ctx, file)
 	if err != nil {
 		return maildrop.Message{}, err
 	}
-	if _, err := file.Seek(0, io.SeekStart); err != nil {
+	if err := file.rewind(); err != nil {
 		return maildrop.Message{}, err
 	}
 	if known && sizes.Stored == stored && sizes.Octets() == m.Octets && sizes.Surrogate == m.Surrogate {
@@ -92,7 +92,7 @@ func (s *session) exact(ctx context.Context, n int, file *os.File, size int64) (
 	// That a claimed size lacks the line end that sending adds is no fault.
 	if known || sizes.CRLF != m.Octets {
 		s.log.Warn("a message's recorded size was wrong, it is repaired (trap 11)",
-			"file", file.Name(), "uid", it.uid, "recorded", m.Octets, "octets", sizes.Octets())
+			"file", file.name(), "uid", it.uid, "recorded", m.Octets, "octets", sizes.Octets())
 	}
 	if s.sizes == nil {
 		s.sizes = map[int]message.Sizes{}
@@ -125,10 +125,12 @@ func (s *session) distrust(n int) {
 // A body is a message as it is sent. io.EOF comes after exactly as many octets as were announced; a
 // file that holds less or more than it did ends in another error.
 type body struct {
-	file *os.File
+	file *handle
 	r    io.Reader
 	left int64
 	lied func()
+
+	wrong bool // the file holds more than was announced
 }
 
 var errContent = errors.New("the message is not what it was when it was measured")
@@ -136,6 +138,9 @@ var errContent = errors.New("the message is not what it was when it was measured
 func (b *body) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
+	}
+	if b.wrong {
+		return 0, errContent
 	}
 	if b.left == 0 {
 		var more [1]byte
@@ -146,8 +151,12 @@ func (b *body) Read(p []byte) (int, error) {
 		}
 		return 0, err
 	}
-	n, err := b.r.Read(p[:min(int64(len(p)), b.left)])
-	b.left -= int64(n)
+	n, err := b.r.Read(p)
+	if b.left -= int64(n); b.left < 0 {
+		b.lied()
+		b.wrong = true
+		return n + int(b.left), nil // the next Read says it
+	}
 	switch {
 	case err == io.EOF && b.left > 0:
 		b.lied()
@@ -161,21 +170,22 @@ func (b *body) Read(p []byte) (int, error) {
 func (b *body) Close() error { return b.file.Close() }
 
 // openMessage opens message n, wherever it has moved to.
-func (s *session) openMessage(ctx context.Context, n int) (*os.File, int64, error) {
+func (s *session) openMessage(ctx context.Context, n int) (*handle, error) {
 	for range 5 {
 		p, err := s.place(n)
 		if err != nil {
-			return nil, 0, err
+			return nil, err
 		}
-		file, size, err := s.openFile(p)
+		file, err := s.dirs.open(p)
 		if !errors.Is(err, fs.ErrNotExist) {
-			return file, size, err
+			return file, err
 		}
+		s.dirs.close() // they may be others by now
 		if err := s.refind(ctx, n, p); err != nil {
-			return nil, 0, err
+			return nil, err
 		}
 	}
-	return nil, 0, fmt.Errorf("%s: %w", s.snap.items[n].name, errMoving)
+	return nil, fmt.Errorf("%s: %w", s.snap.items[n].name, errMoving)
 }
 
 // place is where message n is by the latest news; maildrop.ErrGone if it is gone for good.
@@ -260,6 +270,7 @@ const closeWait = 200 * time.Millisecond
 // Close implements maildrop.Maildrop. What was measured is written to the list, and the records of
 // removed messages are struck from it, if that can be done.
 func (s *session) Close() error {
+	s.dirs.close()
 	if err := s.flush(); err != nil {
 		s.log.Warn("the list of unique-ids is not brought up to date", "error", err)
 	}

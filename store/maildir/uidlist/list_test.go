@@ -1,7 +1,9 @@
 package uidlist_test
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -286,6 +288,29 @@ func TestCompareNames(t *testing.T) {
 			if got := uidlist.CompareNames(a, b); got < 0 && i >= j || got > 0 && i <= j || got == 0 && i != j {
 				t.Errorf("CompareNames(%q, %q) = %d", a, b, got)
 			}
+		}
+	}
+}
+
+func BenchmarkParse(b *testing.B) {
+	text := []byte("3 V1795400728 N200000 Ga4f7d52518a4036bc527000083ecc375\n")
+	for i := range 100_000 {
+		text = fmt.Appendf(text, "%d S2000 W2050 E0 :%d.M%06dP%d.mail.example.org,S=2000,W=2050\n", i+1, 1700000000+i/10, i%1000*7, i)
+	}
+	b.SetBytes(int64(len(text)))
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := uidlist.Parse(bytes.NewReader(text)); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkRank(b *testing.B) {
+	b.ReportAllocs()
+	for b.Loop() {
+		if rank := uidlist.Rank("1700000000.M123456P4711.mail.example.org,S=2000,W=2050:2,S"); rank.Compare(&rank) != 0 {
+			b.Fatal(rank)
 		}
 	}
 }

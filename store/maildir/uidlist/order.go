@@ -2,6 +2,7 @@ package uidlist
 
 import (
 	"cmp"
+	"math"
 	"strconv"
 	"strings"
 )
@@ -10,19 +11,46 @@ import (
 // seconds at the start of the name, then by the microseconds that stand behind an M in its middle
 // part, if both have them, then by the rest of the base name.
 func CompareNames(a, b string) int {
-	secA, restA := cutDigits(a)
-	secB, restB := cutDigits(b)
-	if c := compareDigits(secA, secB); c != 0 {
-		return c
+	first, second := Rank(a), Rank(b)
+	return first.Compare(&second)
+}
+
+// A NameRank is what CompareNames goes by: to sort many names, each is taken apart once.
+type NameRank struct {
+	seconds uint64
+	digits  string // the seconds without leading zeros, where they are more than fit
+	micros  int64  // -1: there are none
+	rest    string
+}
+
+// Rank takes a file's name apart.
+func Rank(name string) NameRank {
+	digits, rest := cutDigits(name)
+	r := NameRank{micros: -1, rest: Base(rest)}
+	if n, ok := micros(rest); ok {
+		r.micros = n
 	}
-	if usecA, ok := micros(restA); ok {
-		if usecB, ok := micros(restB); ok {
-			if c := cmp.Compare(usecA, usecB); c != 0 {
-				return c
-			}
-		}
+	if digits = strings.TrimLeft(digits, "0"); len(digits) > 18 {
+		r.seconds, r.digits = math.MaxUint64, digits
+	} else {
+		r.seconds, _ = strconv.ParseUint(digits, 10, 64) // 0 if there is none
 	}
-	return cmp.Compare(Base(restA), Base(restB))
+	return r
+}
+
+// Compare is CompareNames of the names that r and o are of.
+func (r *NameRank) Compare(o *NameRank) int {
+	switch {
+	case r.seconds != o.seconds:
+		return cmp.Compare(r.seconds, o.seconds)
+	case len(r.digits) != len(o.digits):
+		return cmp.Compare(len(r.digits), len(o.digits))
+	case r.digits != o.digits:
+		return strings.Compare(r.digits, o.digits)
+	case r.micros != o.micros && r.micros >= 0 && o.micros >= 0:
+		return cmp.Compare(r.micros, o.micros)
+	}
+	return strings.Compare(r.rest, o.rest)
 }
 
 func cutDigits(s string) (digits, rest string) {
@@ -31,15 +59,6 @@ func cutDigits(s string) (digits, rest string) {
 		n++
 	}
 	return s[:n], s[n:]
-}
-
-// compareDigits compares decimal numbers of any length.
-func compareDigits(a, b string) int {
-	a, b = strings.TrimLeft(a, "0"), strings.TrimLeft(b, "0")
-	if len(a) != len(b) {
-		return cmp.Compare(len(a), len(b))
-	}
-	return cmp.Compare(a, b)
 }
 
 // micros finds the M in a name like "1700000000.M123P45.host", its seconds cut off.
