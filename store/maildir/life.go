@@ -225,7 +225,9 @@ func (s *Store) OpenRemoved(ctx context.Context, owner maildrop.Owner, r Removed
 
 func (b *box) openOffer(o *offer) (io.ReadCloser, error) {
 	if o.Kept {
-		file, _, err := b.openFile(o.place)
+		from := dirs{box: b}
+		defer from.close()
+		file, err := from.open(o.place)
 		if err != nil {
 			return nil, err
 		}
