@@ -15,7 +15,6 @@ import (
 
 	"dewey/auth"
 	"dewey/auth/passwdfile"
-	"dewey/config"
 	"dewey/maildrop"
 	"dewey/store/maildir"
 )
@@ -24,7 +23,7 @@ import (
 // was removed goes for good. Maildirs have their turns one after another.
 type night struct {
 	log      *slog.Logger
-	file     string                   // keeps when the last one was
+	file     string                   // a swept
 	at       func() time.Duration     // mail.sweep_at
 	reloaded <-chan struct{}          // at may say something else
 	users    func() ([]string, error) // all there are; those it knows of even if there is an error
@@ -38,12 +37,11 @@ const (
 	glance    = 5 * time.Minute // how often the clock is looked at: timers stand still while the machine sleeps
 	insist    = time.Hour       // how long those are tried again whose maildrops are in use
 	mostDrift = time.Hour       // how much the clocks may disagree
-	// The time between two nights, with summer time and a late start.
-	leastPause, mostPause = 12 * time.Hour, 36 * time.Hour
+	// The time between two nights, of which the later one may be late: the machine was asleep. After a late one the next
+	// may come too soon.
+	leastPause, mostPause = 12 * time.Hour, 48 * time.Hour
+	waryNights            = 7 // how many in a row have to look right after one in doubt
 )
-
-// sweptFile keeps when the last night was.
-func sweptFile(c *config.Config) string { return filepath.Join(c.Data, "swept") }
 
 func (d *daemon) night() *night {
 	return &night{
@@ -130,25 +128,40 @@ func nextTime(after time.Time, at time.Duration) time.Time {
 	}
 }
 
-// work is that of one night; last is when the one before was, or when the process began.
+// work is that of one night; last is when the one before was, or when the process began. After a night in doubt some
+// more leave it out: a clock that was set wrong and goes on from there looks right a day later.
 func (n *night) work(ctx context.Context, last, now reading) {
 	before, err := readSwept(n.file)
-	doubt := n.doubt(before, last, now)
-	if keepErr := writeSwept(n.file, now.wall); keepErr != nil {
-		n.log.Error("the time of the night's work can't be kept; the next one may be left out", "error", keepErr)
-	}
+	first := errors.Is(err, fs.ErrNotExist)
+	var doubt string
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		n.log.Info("the first night: no old mail is removed; the next night does it")
-		return
+	case first:
 	case err != nil:
 		doubt = err.Error()
+	default:
+		doubt = n.doubt(before.at, last, now)
 	}
-	if doubt != "" {
-		n.log.Warn("the night's work is left out, since the clock may be wrong", "reason", doubt)
-		return
+	short := err == nil && doubt == "" && now.wall.Sub(before.at) < leastPause
+	next := swept{at: now.wall, wary: before.wary, since: before.since}
+	switch {
+	case doubt != "":
+		next.wary, next.since = waryNights, now.wall
+	case before.wary > 0 && !short:
+		next.wary--
 	}
-	n.all(ctx, now)
+	if err := writeSwept(n.file, next); err != nil {
+		n.log.Error("the time of the night's work can't be kept; the next one may be left out", "error", err)
+	}
+	switch {
+	case first:
+		n.log.Info("the first night: no old mail is removed; the next night does it")
+	case doubt != "" || before.wary > 0:
+		n.warn(doubt, next)
+	case short:
+		n.log.Info("the night's work is left out: the last was not long ago", "last", before.at.Format(time.RFC3339))
+	default:
+		n.all(ctx, now)
+	}
 }
 
 // doubt says why the clock is not to be believed: what it says is old goes for good. Empty: it is.
@@ -157,10 +170,26 @@ func (n *night) doubt(before time.Time, last, now reading) string {
 	if drift.Abs() > mostDrift {
 		return fmt.Sprintf("it was set by %v", drift.Round(time.Second))
 	}
-	if since := now.wall.Sub(before); since < leastPause || since > mostPause {
+	if since := now.wall.Sub(before); since < -mostDrift || since > mostPause {
 		return fmt.Sprintf("by it the last night was %v ago, on %s", since.Round(time.Minute), before.Format(time.RFC3339))
 	}
 	return ""
+}
+
+// warn tells of a night that leaves out the work, and from which one on it will be done by this clock.
+func (n *night) warn(doubt string, s swept) {
+	if doubt == "" {
+		doubt = "it was in doubt some nights ago"
+	}
+	from := nextTime(s.at, n.at())
+	if from.Sub(s.at) < leastPause {
+		from = nextTime(from, n.at())
+	}
+	for range s.wary {
+		from = nextTime(from, n.at())
+	}
+	n.log.Error("the clock may be wrong: the night's work is left out; mail will be removed from the night \"from\" on, unless the clock is put right",
+		"reason", doubt, "in_doubt_since", s.since.Format(time.RFC3339), "from", from.Format(time.RFC3339), "or_remove", n.file)
 }
 
 // A tally is of what a night has done.
@@ -189,7 +218,11 @@ func (n *night) all(ctx context.Context, now reading) {
 			n.log.Info("maildrop in use: its night's work is left to the next night", "user", user)
 		}
 	}
-	n.log.Info("night's work done", "users", t.users, "removed", t.removed, "purged", t.purged, "left_over", len(busy)+failed,
+	done := "night's work done"
+	if len(busy) > 0 && ctx.Err() != nil {
+		done = "night's work cut short: the server ends"
+	}
+	n.log.Info(done, "users", t.users, "removed", t.removed, "purged", t.purged, "left_over", len(busy)+failed,
 		"took", (n.elapsed() - now.elapsed).Round(time.Millisecond))
 }
 
@@ -228,26 +261,6 @@ func (n *night) turns(ctx context.Context, users []string, now time.Time, t *tal
 		}
 	}
 	return busy, failed
-}
-
-// sweptHead is the first line of the file.
-const sweptHead = "dewey swept 1\n"
-
-func readSwept(name string) (time.Time, error) {
-	data, err := os.ReadFile(name)
-	if err != nil {
-		return time.Time{}, err //nolint:wrapcheck // names it
-	}
-	text, ok := strings.CutPrefix(string(data), sweptHead)
-	at, err := time.Parse(time.RFC3339+"\n", text)
-	if !ok || err != nil {
-		return time.Time{}, fmt.Errorf("%s does not hold when the last night was", name)
-	}
-	return at, nil
-}
-
-func writeSwept(name string, at time.Time) error {
-	return replaceFile(name, []byte(sweptHead+at.UTC().Format(time.RFC3339)+"\n"))
 }
 
 // replaceFile puts a file in the place of another, durably: after a crash it is the old one or the new one.
