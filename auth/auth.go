@@ -49,7 +49,8 @@ type Life struct {
 // Lives is a database that knows what holds for all of its users. Many goroutines may call it at once.
 type Lives interface {
 	// Lives returns a Life for each combination of Retention and Deletion that some user has, the zero one included; no
-	// other field of them counts. CAPA tells from it the least that holds for any user. RFC 2449 section 6.7.
+	// other field of them counts. CAPA tells from it the least that holds for any user. RFC 2449 section 6.7. Nobody
+	// changes a list that was returned: as long as nothing is new it is the same one, and not looked through again.
 	Lives() []Life
 }
 

@@ -42,16 +42,34 @@ func (s *session) expire() string {
 	if s.state == pop3.Transaction {
 		return s.expiry.String()
 	}
-	least := expiryOf(s.settings.Life)
-	most := least
+	var lives []auth.Life
 	if users, ok := s.srv.Users.(auth.Lives); ok {
-		for i, l := range users.Lives() {
-			e := expiryOf(maildrop.Life(l).Or(s.settings.Life))
-			if i == 0 {
-				least, most = e, e
-			}
-			least, most = min(least, e), max(most, e)
-		}
+		lives = users.Lives()
+	}
+	if len(lives) == 0 {
+		return expiryOf(s.settings.Life).String()
+	}
+	known := s.srv.least.Load()
+	if known == nil || known.settings != s.settings || known.first != &lives[0] || known.n != len(lives) {
+		known = &leastExpiry{s.settings, &lives[0], len(lives), leastOf(lives, s.settings.Life)}
+		s.srv.least.Store(known)
+	}
+	return known.text
+}
+
+// A leastExpiry is the capability before login by these settings and that list of Lives, which may be long.
+type leastExpiry struct {
+	settings *Settings
+	first    *auth.Life // of the list, which is not another one while this points there
+	n        int
+	text     string
+}
+
+func leastOf(lives []auth.Life, all maildrop.Life) string {
+	least, most := never, expiry(0)
+	for _, l := range lives {
+		e := expiryOf(maildrop.Life(l).Or(all))
+		least, most = min(least, e), max(most, e)
 	}
 	if least != most {
 		return least.String() + " USER"

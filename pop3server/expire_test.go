@@ -65,6 +65,50 @@ type mortal struct {
 
 func (m mortal) Lives() []auth.Life { return m.lives }
 
+// A list of Lives is looked through once, however many ask and however long it is; another list, or other settings, count
+// at once.
+func TestExpireOfManyLives(t *testing.T) {
+	const day = 24 * time.Hour
+	lives := make([]auth.Life, 100_000)
+	for i := range lives {
+		lives[i].Retention = time.Duration(i+7) * day
+	}
+	db := &changing{PasswordChecker: users, list: lives}
+	b := newBench(t, newShelf(), func(s *pop3server.Server) { s.Users = db })
+	says := func(want string) {
+		t.Helper()
+		v := b.visit(t, "127.0.0.1")
+		_ = v.line(t)
+		if got := v.multi(t, "CAPA"); !slices.Contains(got, "EXPIRE "+want) {
+			t.Errorf("%q, want %s", got, want)
+		}
+		_ = v.Close()
+	}
+	says("7 USER")
+	lives[50_000].Retention = day // against the contract, and so nobody sees it
+	says("7 USER")
+	db.list = lives[1:]
+	says("1 USER")
+	db.list = lives[:1]
+	says("7")
+	db.list = []auth.Life{{}}
+	says("NEVER")
+	settings := b.srv.Settings
+	settings.Life.Retention = 30 * day
+	if err := b.srv.Reconfigure(settings); err != nil {
+		t.Fatal(err)
+	}
+	says("30")
+}
+
+// A changing database has other users from time to time; nobody asks it meanwhile.
+type changing struct {
+	auth.PasswordChecker
+	list []auth.Life
+}
+
+func (c *changing) Lives() []auth.Life { return c.list }
+
 // What a Life can't be is told all at once; what it can be is taken.
 func TestLifeSettings(t *testing.T) {
 	srv := &pop3server.Server{Users: users, Maildrops: newShelf()}

@@ -63,6 +63,7 @@ type Server struct {
 	tls       *tls.Config
 	startErr  error
 	settings  atomic.Pointer[Settings]
+	least     atomic.Pointer[leastExpiry] // what EXPIRE said last before a login
 	admission *admission
 	lastID    atomic.Uint64
 
