@@ -91,6 +91,10 @@ func TestExpireOfManyLives(t *testing.T) {
 	says("1 USER")
 	db.list = lives[:1]
 	says("7")
+	db.list = lives[:9]
+	says("7 USER")
+	db.list = lives[:1]
+	says("7")
 	db.list = []auth.Life{{}}
 	says("NEVER")
 	settings := b.srv.Settings
