@@ -79,7 +79,7 @@ func (l *loader) assignLocked(ctx context.Context, known []served) (_, fresh []s
 	}
 	defer func() { err = errors.Join(err, lock.release()) }()
 
-	now, err := stampAt(l.file(listName))
+	now, err := l.stampAt(listName)
 	if err != nil {
 		return nil, nil, err
 	}

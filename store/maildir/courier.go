@@ -56,24 +56,23 @@ func (b *box) takeOver() (*uidlist.List, error) {
 }
 
 func (b *box) courierIMAP() (*uidlist.List, error) {
-	return courierFile(b.file(courierIMAP), uidlist.Parse)
+	return courierFile(b, courierIMAP, uidlist.Parse)
 }
 
 func (b *box) courierPOP3() (*uidlist.SizeList, error) {
-	path := b.file(courierPOP3)
-	list, err := courierFile(path, uidlist.ParseSizeList)
+	list, err := courierFile(b, courierPOP3, uidlist.ParseSizeList)
 	if err != nil || list == nil {
 		return nil, err
 	}
 	for _, f := range list.Faults {
-		b.log.Warn("Courier's list has a fault, which is left out", "file", path, "line", f.Line, "what", f.What)
+		b.log.Warn("Courier's list has a fault, which is left out", "file", b.file(courierPOP3), "line", f.Line, "what", f.What)
 	}
 	return list, nil
 }
 
 // courierFile reads one of Courier's files; nil if there is none.
-func courierFile[T any](path string, parse func(io.Reader) (*T, error)) (*T, error) {
-	file, _, err := openPlain(path)
+func courierFile[T any](b *box, name string, parse func(io.Reader) (*T, error)) (*T, error) {
+	file, _, err := b.openPlain(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -84,7 +83,7 @@ func courierFile[T any](path string, parse func(io.Reader) (*T, error)) (*T, err
 	list, err := parse(file)
 	var format *uidlist.FormatError
 	if errors.As(err, &format) {
-		return nil, fmt.Errorf("%w: %s: %w", maildrop.ErrDamaged, path, err)
+		return nil, fmt.Errorf("%w: %s: %w", maildrop.ErrDamaged, file.Name(), err)
 	}
 	if err != nil {
 		return nil, err

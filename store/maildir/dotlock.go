@@ -22,13 +22,15 @@ var errListLocked = errors.New("another program holds the lock on the list")
 // A dotlock is the lock under which Dovecot, and so dewey, writes the list: a file that is made if it
 // is not there, with "pid:host" in it.
 type dotlock struct {
-	path string
+	*box
 	file *os.File
 }
 
+const listLockName = listName + ".lock"
+
 // lockList takes the lock on the list, and waits for it as long as it may: errListLocked after that.
 func (b *box) lockList(ctx context.Context, wait time.Duration) (*dotlock, error) {
-	path := b.file(listName + ".lock")
+	path := b.file(listLockName)
 	timer := time.NewTimer(max(wait, 0))
 	defer timer.Stop()
 	pause := 5 * time.Millisecond
@@ -36,22 +38,23 @@ func (b *box) lockList(ctx context.Context, wait time.Duration) (*dotlock, error
 		if err := b.failing("lock", path); err != nil {
 			return nil, err
 		}
-		file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o644)
+		fd, err := b.openAt(listLockName, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL, 0o644)
 		if err == nil {
-			l := &dotlock{path, file}
+			file := os.NewFile(uintptr(fd), path)
+			l := &dotlock{b, file}
 			host, _ := os.Hostname()
 			if _, err := fmt.Fprintf(file, "%d:%s", os.Getpid(), host); err != nil {
 				return nil, errors.Join(err, l.release())
 			}
 			return l, nil
 		}
-		if !errors.Is(err, os.ErrExist) {
-			return nil, err
+		if !errors.Is(err, unix.EEXIST) {
+			return nil, &os.PathError{Op: "open", Path: path, Err: err}
 		}
-		if stale, why := b.staleLock(path); stale {
+		if stale, why := b.staleLock(); stale {
 			b.log.Warn("removing a forgotten lock on the list", "file", path, "why", why)
-			if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-				return nil, err
+			if err := b.unlinkAt(listLockName); err != nil && !errors.Is(err, unix.ENOENT) {
+				return nil, &os.PathError{Op: "unlink", Path: path, Err: err}
 			}
 			// Somebody else may have found it stale too: he must not remove the next one.
 			select {
@@ -75,24 +78,24 @@ func (b *box) lockList(ctx context.Context, wait time.Duration) (*dotlock, error
 	}
 }
 
-// staleLock tells, by Dovecot's rules, whether the lock at path is one whose process has died.
-func (b *box) staleLock(path string) (stale bool, why string) {
+// staleLock tells, by Dovecot's rules, whether the lock is one whose process has died.
+func (b *box) staleLock() (stale bool, why string) {
 	var before, after, list unix.Stat_t
-	if unix.Lstat(path, &before) != nil || before.Mode&unix.S_IFMT != unix.S_IFREG {
+	if b.statAt(listLockName, &before, unix.AT_SYMLINK_NOFOLLOW) != nil || before.Mode&unix.S_IFMT != unix.S_IFREG {
 		return false, ""
 	}
-	if pid := lockPID(path); pid > 0 {
+	if pid := b.lockPID(); pid > 0 {
 		// Our own pid is that of an earlier process: the session's lock is ours, and we hold no other.
 		if err := unix.Kill(pid, 0); pid != os.Getpid() && !errors.Is(err, unix.ESRCH) && !startedAfter(pid, latest(&before)) {
 			return false, ""
 		}
-		if unix.Lstat(path, &after) != nil || before.Ino != after.Ino || before.Mtim != after.Mtim {
+		if b.statAt(listLockName, &after, unix.AT_SYMLINK_NOFOLLOW) != nil || before.Ino != after.Ino || before.Mtim != after.Mtim {
 			return false, ""
 		}
 		return true, fmt.Sprintf("its process %d has died", pid)
 	}
 	last := latest(&before)
-	if unix.Stat(b.file(listName), &list) == nil {
+	if b.statAt(listName, &list, 0) == nil {
 		last = max(last, latest(&list))
 	}
 	if time.Since(time.Unix(0, last)) <= staleAfter {
@@ -122,9 +125,9 @@ func startedAfter(pid int, t int64) bool {
 	return begun.UnixNano() > t+int64(10*time.Second) // these clocks agree to a few seconds
 }
 
-// lockPID is the process that a lock names, or 0 if it names none on this host.
-func lockPID(path string) int {
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+// lockPID is the process that the lock names, or 0 if it names none on this host.
+func (b *box) lockPID() int {
+	fd, err := b.openAt(listLockName, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return 0
 	}
@@ -148,8 +151,8 @@ func lockPID(path string) int {
 
 // held says that nobody has taken the lock for a forgotten one and removed it.
 func (l *dotlock) held() error {
-	if !sameFile(l.file, l.path) {
-		return fmt.Errorf("%s was removed while it was held", l.path)
+	if !l.sameFile(l.file, listLockName) {
+		return fmt.Errorf("%s was removed while it was held", l.file.Name())
 	}
 	return nil
 }
@@ -157,7 +160,7 @@ func (l *dotlock) held() error {
 func (l *dotlock) release() error {
 	var err error
 	if l.held() == nil {
-		err = os.Remove(l.path)
+		err = l.unlinkAt(listLockName)
 	}
 	return errors.Join(err, l.file.Close())
 }

@@ -83,8 +83,11 @@ func (b *box) folders(names []string) ([]*box, error) {
 		switch {
 		case errors.Is(err, maildrop.ErrNoFolder):
 		case err != nil:
+			unbindAll(found)
 			return nil, err
-		case !seen[f.id]:
+		case seen[f.id]:
+			f.unbind()
+		default:
 			seen[f.id] = true
 			found = append(found, f)
 		}
@@ -123,53 +126,37 @@ func (b *box) folder(name string) (*box, error) {
 		err = fmt.Errorf("%w: %q", maildrop.ErrNoFolder, name)
 	}
 	if err != nil {
+		unbindAll(found)
 		return nil, err
 	}
 	return found[0], nil
 }
 
 // folderAt is the folder of that name on the disk: a folder itself, with new/ and cur/. Nil if there is none.
-func (b *box) folderAt(disk, name string) (*box, error) {
-	path := b.file(disk)
-	st, err := folderStat(path)
-	if st == nil || err != nil {
+func (b *box) folderAt(disk, name string) (_ *box, err error) {
+	f, err := b.child(disk)
+	if f == nil || err != nil {
 		return nil, err
 	}
-	for _, f := range []folder{inNew, inCur} {
-		sub, err := stampAt(filepath.Join(path, f.String()))
-		switch {
-		case err != nil:
-			return nil, err
-		case sub != (stamp{}):
-		case listsMail(path): // no folder would make clients forget what they have (trap 19)
-			return nil, fmt.Errorf("%s has a list of messages but lacks %s/: is it being moved or restored?", path, f)
-		default:
-			return nil, nil
+	f.name = name
+	for _, sub := range []folder{inNew, inCur} {
+		st, err := f.stampAt(sub.String())
+		if err == nil && st != (stamp{}) {
+			continue
 		}
+		if err == nil && f.listsMail() { // no folder would make clients forget what they have (trap 19)
+			err = fmt.Errorf("%s has a list of messages but lacks %s/: is it being moved or restored?", f.root, sub)
+		}
+		f.unbind()
+		return nil, err
 	}
-	f := b.store.boxAt(path, st)
-	f.home, f.name = b.root, name
 	return f, nil
-}
-
-// folderStat is that of a folder and no link to one; nil if there is none.
-func folderStat(path string) (*unix.Stat_t, error) {
-	var st unix.Stat_t
-	switch err := unix.Lstat(path, &st); {
-	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENAMETOOLONG):
-		return nil, nil
-	case err != nil:
-		return nil, &os.PathError{Op: "lstat", Path: path, Err: err}
-	case st.Mode&unix.S_IFMT != unix.S_IFDIR:
-		return nil, nil
-	}
-	return &st, nil
 }
 
 // vanished says that a folder is not there any more, or is another.
 func (b *box) vanished() bool {
-	st, err := folderStat(b.root)
-	return err == nil && (st == nil || fileID{uint64(st.Dev), st.Ino} != b.id)
+	st, err := stampAt(b.root)
+	return err == nil && st.id != b.id
 }
 
 // eachFolder calls f with the names on the disk of what may be the Maildir's folders.
@@ -212,13 +199,22 @@ func (s *Store) include(ctx context.Context, owner maildrop.Owner, own *session)
 	if err != nil {
 		return nil, err
 	}
+	defer func() { // those that no session has
+		for _, b := range folders {
+			if !slices.ContainsFunc(open, func(d *session) bool { return d.box == b }) {
+				b.unbind()
+			}
+		}
+	}()
 	deadline := time.Now().Add(s.lockWait)
 	for _, b := range folders {
 		d, err := s.enter(ctx, b, owner, time.Until(deadline))
-		switch {
+		switch gone := b.vanished(); {
+		case err == nil && gone:
+			_ = d.Close()
 		case err == nil:
 			open = append(open, d)
-		case !b.vanished():
+		case !gone:
 			return nil, err
 		}
 	}
@@ -249,6 +245,7 @@ func (s *Store) validitiesBefore(owner maildrop.Owner, d *session) ([]uint32, er
 	if err != nil {
 		return nil, err
 	}
+	defer unbindAll(boxes)
 	var validities []uint32
 	for _, b := range boxes {
 		if b.id == d.id {
@@ -265,7 +262,7 @@ func (s *Store) validitiesBefore(owner maildrop.Owner, d *session) ([]uint32, er
 
 // validity reads no more of the list than that; 0 if there is no list.
 func (b *box) validity() (uint32, error) {
-	file, _, err := openPlain(b.file(listName))
+	file, _, err := b.openPlain(listName)
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, nil
 	}
@@ -293,9 +290,11 @@ func (b *box) highest() uint32 {
 	}
 	highest, _ := own.validity()
 	_ = own.eachFolder(func(disk string) error {
-		folder := box{store: b.store, root: own.file(disk)}
-		v, _ := folder.validity()
-		highest = max(highest, v)
+		if folder, _ := own.child(disk); folder != nil {
+			v, _ := folder.validity()
+			highest = max(highest, v)
+			folder.unbind()
+		}
 		return nil
 	})
 	return highest

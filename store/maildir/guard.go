@@ -27,7 +27,7 @@ var errChanged = errors.New("unique-ids would change, so that clients download e
 
 // witness reads the witness; 0 if there is none.
 func (b *box) witness() (validity uint32, there bool, err error) {
-	file, _, err := openPlain(b.file(witnessName))
+	file, _, err := b.openPlain(witnessName)
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, false, nil
 	}
@@ -50,7 +50,7 @@ func (b *box) witness() (validity uint32, there bool, err error) {
 // attest writes the witness. A Maildir that cannot have one is served without.
 func (b *box) attest(validity uint32) {
 	var owner unix.Stat_t
-	err := unix.Stat(b.root, &owner)
+	err := b.statRoot(&owner)
 	if err == nil {
 		_, err = b.replace(witnessName, strconv.AppendUint(nil, uint64(validity), 10), 0o600, &owner, nil)
 	}

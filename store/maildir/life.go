@@ -37,9 +37,12 @@ func (s *Store) livedIn(owner maildrop.Owner) ([]*box, error) {
 	for _, b := range boxes {
 		bare, err := b.bare()
 		if err != nil {
+			unbindAll(boxes)
 			return nil, err
 		}
-		if !bare {
+		if bare {
+			b.unbind()
+		} else {
 			lived = append(lived, b)
 		}
 	}
@@ -130,7 +133,7 @@ func (b *box) kept(ctx context.Context) ([]offer, error) {
 		if !here {
 			continue
 		}
-		st, err := stampAt(b.file(p.in.String() + "/" + p.name))
+		st, err := b.stampAt(p.in.String() + "/" + p.name)
 		if err != nil {
 			return nil, err
 		}
@@ -182,6 +185,7 @@ func (b *box) places(ctx context.Context) (map[string]place, error) {
 // Maildir where there is none. With an error it returns what it knows of the Maildirs that can be read.
 func (s *Store) Removed(ctx context.Context, owner maildrop.Owner) ([]Removed, error) {
 	boxes, err := s.livedIn(owner)
+	defer unbindAll(boxes)
 	errs := []error{err}
 	var all []Removed
 	for _, b := range boxes {
@@ -201,6 +205,7 @@ func (s *Store) Removed(ctx context.Context, owner maildrop.Owner) ([]Removed, e
 // caller closes the reader.
 func (s *Store) OpenRemoved(ctx context.Context, owner maildrop.Owner, r Removed) (io.ReadCloser, error) {
 	boxes, err := s.livedIn(owner)
+	defer unbindAll(boxes)
 	for _, b := range boxes {
 		if b.name != r.Folder {
 			continue

@@ -34,27 +34,6 @@ type listFile struct {
 	stat   unix.Stat_t // of the file, if it is on disk
 }
 
-// openPlain opens a file for reading that must be a regular one and no link. Its error is
-// fs.ErrNotExist if there is none.
-func openPlain(path string) (*os.File, *unix.Stat_t, error) {
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-	if errors.Is(err, unix.ELOOP) {
-		return nil, nil, fmt.Errorf("%w: %s is a symbolic link", maildrop.ErrDamaged, path)
-	}
-	if err != nil {
-		return nil, nil, &os.PathError{Op: "open", Path: path, Err: err}
-	}
-	file := os.NewFile(uintptr(fd), path)
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		return nil, nil, errors.Join(&os.PathError{Op: "fstat", Path: path, Err: err}, file.Close())
-	}
-	if st.Mode&unix.S_IFMT != unix.S_IFREG {
-		return nil, nil, errors.Join(fmt.Errorf("%w: %s is not a regular file", maildrop.ErrDamaged, path), file.Close())
-	}
-	return file, &st, nil
-}
-
 // readList reads the list; if there is none, Courier's lists. Without the lock on the list it may
 // meet a record that is half written: List.Torn.
 func (b *box) readList() (*listFile, error) {
@@ -64,7 +43,7 @@ func (b *box) readList() (*listFile, error) {
 		return nil, err
 	}
 	start := time.Now()
-	file, st, err := openPlain(path)
+	file, st, err := b.openPlain(listName)
 	if errors.Is(err, fs.ErrNotExist) {
 		list, err := b.takeOver()
 		return &listFile{List: list, proof: proof{settled: true}}, err
@@ -106,7 +85,7 @@ func (b *box) settleList(file *os.File, st *unix.Stat_t) error {
 		return nil
 	}
 	b.tell("sync", file.Name())
-	err := errors.Join(file.Sync(), syncFolder(b.root))
+	err := errors.Join(file.Sync(), b.syncRoot())
 	if errors.Is(err, unix.EROFS) || errors.Is(err, unix.EINVAL) { // nobody writes here
 		return nil
 	}
@@ -144,8 +123,8 @@ func (b *box) writeList(l *listFile, lock *dotlock) error {
 	if l.onDisk {
 		owner, mode = l.stat, l.stat.Mode&0o777
 	} else {
-		if err := unix.Stat(b.root, &owner); err != nil {
-			return &os.PathError{Op: "stat", Path: b.root, Err: err}
+		if err := b.statRoot(&owner); err != nil {
+			return err
 		}
 		mode = owner.Mode&0o666 | 0o600 // as Dovecot does
 	}
@@ -162,7 +141,7 @@ func (b *box) writeList(l *listFile, lock *dotlock) error {
 // l under that lock.
 func (b *box) appendList(l *listFile, records []uidlist.Record, lock *dotlock) error {
 	path := b.file(listName)
-	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_APPEND|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	fd, err := b.openAt(listName, unix.O_WRONLY|unix.O_APPEND|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return &os.PathError{Op: "open", Path: path, Err: err}
 	}
@@ -206,18 +185,18 @@ func (l *listFile) written(st *unix.Stat_t) {
 // replace writes a file of the Maildir anew and durably, through a temporary one. before runs right
 // before the old file is replaced.
 func (b *box) replace(name string, content []byte, mode uint32, owner *unix.Stat_t, before func() error) (*unix.Stat_t, error) {
-	path := b.file(name)
-	temp := path + ".tmp"
+	path, temp := b.file(name), name+".tmp"
 	if err := b.failing("replace", path); err != nil {
 		return nil, err
 	}
-	if err := os.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
+	if err := b.unlinkAt(temp); err != nil && !errors.Is(err, unix.ENOENT) {
+		return nil, &os.PathError{Op: "unlink", Path: path + ".tmp", Err: err}
 	}
-	file, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	fd, err := b.openAt(temp, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, 0o600)
 	if err != nil {
-		return nil, err
+		return nil, &os.PathError{Op: "open", Path: path + ".tmp", Err: err}
 	}
+	file := os.NewFile(uintptr(fd), path+".tmp")
 	var st unix.Stat_t
 	_, err = file.Write(content)
 	if err == nil {
@@ -233,13 +212,15 @@ func (b *box) replace(name string, content []byte, mode uint32, owner *unix.Stat
 		err = before()
 	}
 	if err == nil {
-		err = os.Rename(temp, path)
+		if err = b.renameAt(temp, name); err != nil {
+			err = &os.PathError{Op: "rename", Path: path, Err: err}
+		}
 	}
 	if err != nil {
-		return nil, errors.Join(err, file.Close(), os.Remove(temp))
+		return nil, errors.Join(err, file.Close(), b.unlinkAt(temp))
 	}
 	err = unix.Fstat(int(file.Fd()), &st)
-	return &st, errors.Join(err, file.Close(), syncFolder(b.root))
+	return &st, errors.Join(err, file.Close(), b.syncRoot())
 }
 
 // update changes the list under its lock: change gets it as it stands now, and returns false if there

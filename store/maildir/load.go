@@ -91,7 +91,7 @@ func (b *box) open(ctx context.Context, lock *lock, owner maildrop.Owner) (*sess
 // load takes the scan. The order matters: new/ before cur/ (see the package comment), both before the
 // list, since Dovecot writes the list before it adds the files.
 func (l *loader) load(ctx context.Context, last bool) (*snapshot, error) {
-	now, err := stampAt(l.file(inNew.String()))
+	now, err := l.stampAt(inNew.String())
 	if err != nil {
 		return nil, err
 	}
@@ -99,7 +99,7 @@ func (l *loader) load(ctx context.Context, last bool) (*snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
-	now, err = stampAt(l.file(inCur.String()))
+	now, err = l.stampAt(inCur.String())
 	if err != nil {
 		return nil, err
 	}
@@ -112,7 +112,7 @@ func (l *loader) load(ctx context.Context, last bool) (*snapshot, error) {
 			return nil, err
 		}
 	}
-	now, err = stampAt(l.file(listName))
+	now, err = l.stampAt(listName)
 	if err != nil {
 		return nil, err
 	}
@@ -237,7 +237,7 @@ func (l *loader) found(p place) error {
 }
 
 func (l *loader) lstat(p place) (stamp, error) {
-	s, err := stampAt(l.file(p.in.String() + "/" + p.name))
+	s, err := l.stampAt(p.in.String() + "/" + p.name)
 	if err == nil && s == (stamp{}) {
 		err = unix.ENOENT
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -38,17 +37,17 @@ type lock struct {
 }
 
 // take locks a Maildir, and waits for that as long as it may; maildrop.ErrInUse after that.
-func (l *locks) take(ctx context.Context, id fileID, root string, wait time.Duration) (*lock, error) {
+func (l *locks) take(ctx context.Context, b *box, wait time.Duration) (*lock, error) {
 	timer := time.NewTimer(max(wait, 0))
 	defer timer.Stop()
 	for {
 		l.mu.Lock()
-		ended, held := l.held[id]
+		ended, held := l.held[b.id]
 		if !held {
 			if l.held == nil {
 				l.held = map[fileID]chan struct{}{}
 			}
-			l.held[id] = make(chan struct{})
+			l.held[b.id] = make(chan struct{})
 			l.mu.Unlock()
 			break
 		}
@@ -64,8 +63,8 @@ func (l *locks) take(ctx context.Context, id fileID, root string, wait time.Dura
 			return nil, ctx.Err()
 		}
 	}
-	k := &lock{locks: l, id: id}
-	file, err := lockFile(ctx, filepath.Join(root, lockName), root, timer, wait)
+	k := &lock{locks: l, id: b.id}
+	file, err := b.lockFile(ctx, timer, wait)
 	if err != nil {
 		_ = k.release() // it has no file yet: no error
 		return nil, err
@@ -74,22 +73,22 @@ func (l *locks) take(ctx context.Context, id fileID, root string, wait time.Dura
 	return k, nil
 }
 
-// lockFile opens and locks the file at path. A refused attempt closes a descriptor of its own, which
+// lockFile opens and locks the file. A refused attempt closes a descriptor of its own, which
 // leaves the other session's lock alone (trap 33).
-func lockFile(ctx context.Context, path, root string, timer *time.Timer, wait time.Duration) (*os.File, error) {
+func (b *box) lockFile(ctx context.Context, timer *time.Timer, wait time.Duration) (*os.File, error) {
 	pause := 5 * time.Millisecond
 	for {
-		file, err := openLock(path, root)
+		file, err := b.openLock()
 		if err != nil {
 			return nil, err
 		}
 		err = unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil && sameFile(file, path) {
+		if err == nil && b.sameFile(file, lockName) {
 			return file, nil
 		}
 		_ = file.Close()
 		if err != nil && !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
-			return nil, &os.PathError{Op: "flock", Path: path, Err: err}
+			return nil, &os.PathError{Op: "flock", Path: b.file(lockName), Err: err}
 		}
 		if wait <= 0 && errors.Is(err, unix.EWOULDBLOCK) {
 			return nil, maildrop.ErrInUse
@@ -105,35 +104,29 @@ func lockFile(ctx context.Context, path, root string, timer *time.Timer, wait ti
 	}
 }
 
-func openLock(path, root string) (*os.File, error) {
-	const flags = unix.O_RDWR | unix.O_CLOEXEC | unix.O_NOFOLLOW | unix.O_NONBLOCK
-	fd, err := unix.Open(path, flags, 0)
+func (b *box) openLock() (*os.File, error) {
+	const flags = unix.O_RDWR | unix.O_NOFOLLOW | unix.O_NONBLOCK
+	fd, err := b.openAt(lockName, flags, 0)
 	made := errors.Is(err, unix.ENOENT)
 	if made {
-		fd, err = unix.Open(path, flags|unix.O_CREAT|unix.O_EXCL, 0o600)
+		fd, err = b.openAt(lockName, flags|unix.O_CREAT|unix.O_EXCL, 0o600)
 		if errors.Is(err, unix.EEXIST) { // somebody was faster: it is not ours to give away
 			made = false
-			fd, err = unix.Open(path, flags, 0)
+			fd, err = b.openAt(lockName, flags, 0)
 		}
 	}
 	if err != nil {
-		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+		return nil, &os.PathError{Op: "open", Path: b.file(lockName), Err: err}
 	}
+	path := b.file(lockName)
 	file := os.NewFile(uintptr(fd), path)
-	if owner := (unix.Stat_t{}); made && unix.Stat(root, &owner) == nil {
+	if owner := (unix.Stat_t{}); made && b.statRoot(&owner) == nil {
 		_ = adoptFile(file, &owner) // at worst only root can lock it
 	}
 	if st, err := file.Stat(); err != nil || !st.Mode().IsRegular() {
 		return nil, errors.Join(fmt.Errorf("%w: %s is not a regular file", maildrop.ErrDamaged, path), err, file.Close())
 	}
 	return file, nil
-}
-
-// sameFile says that the open file is still the one at path.
-func sameFile(file *os.File, path string) bool {
-	here, err1 := os.Lstat(path)
-	open, err2 := file.Stat()
-	return err1 == nil && err2 == nil && os.SameFile(here, open)
 }
 
 func (k *lock) release() error {

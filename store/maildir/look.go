@@ -35,9 +35,15 @@ func (l *Look) Hidden(n int) bool {
 	return n >= 1 && n <= len(l.s.snap.items) && l.s.snap.items[n-1].hidden
 }
 
+// close closes what one call has opened: nobody closes a Look.
+func (l *Look) close() {
+	l.s.dirs.close()
+	l.s.unbind()
+}
+
 // Retrieve returns message n, as maildrop.Maildrop's does. Sizes that prove wrong are not noted for others.
 func (l *Look) Retrieve(ctx context.Context, n int) (maildrop.Message, io.ReadCloser, error) {
-	defer l.s.dirs.close() // nobody closes a Look
+	defer l.close()
 	return l.s.Retrieve(ctx, n)
 }
 
@@ -50,7 +56,7 @@ func (l *Look) Stored(ctx context.Context, n int) (time.Time, io.ReadCloser, err
 	if n < 1 || n > len(l.s.snap.items) {
 		return time.Time{}, nil, maildrop.ErrNoMessage
 	}
-	defer l.s.dirs.close()
+	defer l.close()
 	file, err := l.s.openMessage(ctx, n-1)
 	if err != nil {
 		return time.Time{}, nil, err

@@ -32,7 +32,7 @@ func (l *loader) holds(p place, stored int64) bool {
 	if len(l.files) > cheapLooks {
 		return true
 	}
-	s, err := stampAt(l.file(p.in.String() + "/" + p.name))
+	s, err := l.stampAt(p.in.String() + "/" + p.name)
 	return err != nil || s == (stamp{}) || s.size == stored
 }
 
@@ -152,7 +152,7 @@ func (l *loader) measureFile(ctx context.Context, dirs *dirs, f *file) (err erro
 		return nil
 	}
 	if f.sizes.Stored < 0 {
-		if s, err := stampAt(l.file(name)); err == nil {
+		if s, err := l.stampAt(name); err == nil {
 			f.sizes.Stored = s.size
 		}
 	}

@@ -115,12 +115,12 @@ func (s *Store) Usage(ctx context.Context, owner maildrop.Owner) (Usage, error) 
 // bare says that there is a folder and no Maildir in it: a home, say.
 func (b *box) bare() (bool, error) {
 	for _, f := range []folder{inNew, inCur} {
-		st, err := stampAt(b.file(f.String()))
+		st, err := b.stampAt(f.String())
 		if st != (stamp{}) || err != nil {
 			return false, err
 		}
 	}
-	return !listsMail(b.root), nil
+	return !b.listsMail(), nil
 }
 
 // full says that a maildrop has reached its quota: no message fits in.
@@ -211,7 +211,7 @@ func (u Usage) passes(q maildrop.Quota, stored int64) bool {
 func (t *tally) current(ctx context.Context, b *box) (Usage, error) {
 	if t.counted {
 		for _, f := range []folder{inNew, inCur} {
-			now, err := stampAt(b.file(f.String()))
+			now, err := b.stampAt(f.String())
 			if err != nil {
 				return Usage{}, err
 			}
@@ -282,7 +282,7 @@ func (b *box) census(ctx context.Context) (*census, error) {
 	c := &census{box: b}
 	for _, f := range []folder{inNew, inCur} {
 		var err error
-		if c.stamps[f], err = stampAt(b.file(f.String())); err != nil {
+		if c.stamps[f], err = b.stampAt(f.String()); err != nil {
 			return nil, err
 		}
 	}
@@ -337,7 +337,7 @@ func (c *census) usage() (Usage, error) {
 		}
 		size := sizeOf(p.name, known)
 		if size < 0 {
-			st, err := stampAt(c.file(p.in.String() + "/" + p.name))
+			st, err := c.stampAt(p.in.String() + "/" + p.name)
 			if err != nil {
 				return Usage{}, err
 			}
@@ -351,7 +351,7 @@ func (c *census) usage() (Usage, error) {
 
 // same says that two names are one message's: one file's, or one of them is gone.
 func (c *census) same(p, q place) (bool, error) {
-	first, err1 := stampAt(c.file(p.in.String() + "/" + p.name))
-	second, err2 := stampAt(c.file(q.in.String() + "/" + q.name))
+	first, err1 := c.stampAt(p.in.String() + "/" + p.name)
+	second, err2 := c.stampAt(q.in.String() + "/" + q.name)
 	return first.id == second.id || first == (stamp{}) || second == (stamp{}), errors.Join(err1, err2)
 }

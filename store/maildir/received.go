@@ -91,7 +91,7 @@ func (s *session) Received(ctx context.Context, n int) (time.Time, error) {
 		if err != nil {
 			return time.Time{}, err
 		}
-		st, err := stampAt(s.file(p.in.String() + "/" + p.name))
+		st, err := s.stampAt(p.in.String() + "/" + p.name)
 		if err != nil {
 			return time.Time{}, err
 		}

@@ -80,7 +80,7 @@ func (s *session) find(ctx context.Context, n int) (place, stamp, error) {
 		if err != nil {
 			return place{}, stamp{}, err
 		}
-		st, err := stampAt(s.file(p.in.String() + "/" + p.name))
+		st, err := s.stampAt(p.in.String() + "/" + p.name)
 		if err != nil || st != (stamp{}) {
 			return p, st, err
 		}
@@ -170,7 +170,7 @@ func (u *unlinker) otherNames(ctx context.Context) error {
 			if !ok {
 				continue
 			}
-			if s, err := stampAt(u.file(p.in.String() + "/" + p.name)); err != nil || s.id != id {
+			if s, err := u.stampAt(p.in.String() + "/" + p.name); err != nil || s.id != id {
 				continue // gone by now, or another message
 			}
 			found = true

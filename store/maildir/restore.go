@@ -20,6 +20,7 @@ var errTaken = errors.New("another message has its unique-id")
 // maildrop.ErrInUse if a session is open. No quota refuses them.
 func (s *Store) Restore(ctx context.Context, owner maildrop.Owner, choose func(Removed) bool) ([]Removed, error) {
 	boxes, err := s.livedIn(owner)
+	defer unbindAll(boxes)
 	errs := []error{err}
 	var all []Removed
 	for _, b := range boxes {
@@ -36,7 +37,7 @@ func (b *box) restore(ctx context.Context, life maildrop.Life, choose func(Remov
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	lock, err := b.store.locks.take(ctx, b.id, b.root, b.store.lockWait)
+	lock, err := b.store.locks.take(ctx, b, b.store.lockWait)
 	if err != nil {
 		return nil, err
 	}
@@ -238,7 +239,7 @@ func (r *restorer) taken(o *offer, base string) error {
 		return unix.Unlinkat(r.trash.dir, o.entry.name, 0)
 	}
 	p := r.here[base]
-	st, err := stampAt(r.file(p.in.String() + "/" + p.name))
+	st, err := r.stampAt(p.in.String() + "/" + p.name)
 	if err != nil {
 		return err
 	}

@@ -93,7 +93,7 @@ type listing struct {
 // openFolder opens new/, cur/ or tmp/, which must be a folder and no link to one. The caller closes it.
 func (b *box) openFolder(f folder) (fd int, path string, err error) {
 	path = filepath.Join(b.root, f.String())
-	fd, err = unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	fd, err = b.openAt(f.String(), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
 	switch {
 	case errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ELOOP):
 		return -1, path, fmt.Errorf("%w: %s is not a folder itself", maildrop.ErrDamaged, path)
@@ -132,7 +132,7 @@ func (b *box) scan(ctx context.Context, f folder) (*listing, error) {
 // back adds to l, the listing of new/, what has moved there from cur/ while cur/ was read: mutt moves
 // messages back. quiet says that nothing has.
 func (b *box) back(ctx context.Context, l *listing) (quiet bool, err error) {
-	now, err := stampAt(b.file(inNew.String()))
+	now, err := b.stampAt(inNew.String())
 	if err != nil || now == l.stamp {
 		return l.stable, err
 	}

@@ -274,6 +274,7 @@ func (s *session) Close() error {
 	if err := s.flush(); err != nil {
 		s.log.Warn("the list of unique-ids is not brought up to date", "error", err)
 	}
+	s.unbind()
 	return s.lock.release()
 }
 

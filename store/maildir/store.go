@@ -110,10 +110,14 @@ func (s *Store) session(ctx context.Context, owner maildrop.Owner) (*session, er
 			return nil, err
 		}
 		d, err := s.enter(ctx, b, owner, s.lockWait)
-		if err != nil && b.vanished() {
-			return nil, fmt.Errorf("%w: %q", maildrop.ErrNoFolder, folder)
+		if err != nil {
+			b.unbind()
+			if b.vanished() {
+				err = fmt.Errorf("%w: %q", maildrop.ErrNoFolder, folder)
+			}
+			return nil, err
 		}
-		return d, err
+		return d, nil
 	}
 	b, _, err := s.locate(owner)
 	if err != nil {
@@ -124,7 +128,7 @@ func (s *Store) session(ctx context.Context, owner maildrop.Owner) (*session, er
 
 // enter locks a Maildir, waiting for that as long as it may, and takes the scan.
 func (s *Store) enter(ctx context.Context, b *box, owner maildrop.Owner, wait time.Duration) (*session, error) {
-	lock, err := s.locks.take(ctx, b.id, b.root, wait)
+	lock, err := s.locks.take(ctx, b, wait)
 	if err != nil {
 		return nil, err
 	}
@@ -183,6 +187,7 @@ type box struct {
 
 	// Of a folder's: the owner's own Maildir, in which it is, and the folder's name as in maildrop.Life.
 	home, name string
+	bound      int // the descriptor that it is bound to, plus one; 0: none
 }
 
 func (b *box) file(name string) string { return filepath.Join(b.root, name) }
@@ -219,7 +224,7 @@ func prepare(root string) (whose *unix.Stat_t, made bool, err error) {
 		if !missing {
 			return &st, false, nil
 		}
-		if listsMail(root) { // an empty maildrop would make clients forget what they have (trap 19)
+		if (&box{root: root}).listsMail() { // an empty maildrop would make clients forget what they have (trap 19)
 			return nil, false, fmt.Errorf("%s has a list of messages but lacks new/ or cur/: is it being moved or restored?", root)
 		}
 	}
@@ -252,8 +257,8 @@ func prepare(root string) (whose *unix.Stat_t, made bool, err error) {
 }
 
 // listsMail says that there is a list with a record in it.
-func listsMail(root string) bool {
-	file, _, err := openPlain(filepath.Join(root, listName))
+func (b *box) listsMail() bool {
+	file, _, err := b.openPlain(listName)
 	if err != nil {
 		return false
 	}

@@ -24,6 +24,7 @@ type Swept struct {
 func (s *Store) Sweep(ctx context.Context, owner maildrop.Owner, now time.Time) (Swept, error) {
 	var all Swept
 	boxes, err := s.livedIn(owner)
+	defer unbindAll(boxes)
 	errs := []error{err}
 	for _, b := range boxes {
 		if err := b.sweep(ctx, owner, now, &all); err != nil {
@@ -55,7 +56,7 @@ func (b *box) sweep(ctx context.Context, owner maildrop.Owner, now time.Time, do
 	if !expired && !late.due() {
 		return nil
 	}
-	lock, err := b.store.locks.take(ctx, b.id, b.root, b.store.lockWait)
+	lock, err := b.store.locks.take(ctx, b, b.store.lockWait)
 	if err != nil {
 		return err
 	}
@@ -81,7 +82,7 @@ func (b *box) anyExpired(ctx context.Context, life maildrop.Life, now time.Time)
 		return false, err
 	}
 	for _, p := range c.places {
-		st, err := stampAt(b.file(p.in.String() + "/" + p.name))
+		st, err := b.stampAt(p.in.String() + "/" + p.name)
 		if err != nil {
 			return false, err
 		}

@@ -105,7 +105,7 @@ func (e *trashed) size(stored int64) int64 {
 // openTrash opens the folder; nil if there is none.
 func (b *box) openTrash() (*trash, error) {
 	path := b.file(trashName)
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	fd, err := b.openAt(trashName, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
 	switch {
 	case errors.Is(err, unix.ENOENT):
 		return nil, nil
@@ -127,10 +127,10 @@ func (b *box) makeTrash() (*trash, error) {
 	var owner unix.Stat_t
 	err = b.failing("mkdir", path)
 	if err == nil {
-		err = unix.Stat(b.root, &owner)
+		err = b.statRoot(&owner)
 	}
 	if err == nil {
-		err = os.Mkdir(path, 0o700)
+		err = b.mkdirAt(trashName, 0o700)
 	}
 	if err == nil {
 		err = adopt(path, &owner)
@@ -270,7 +270,7 @@ func (t *trash) begin(file *os.File) error {
 		err = t.sync()
 	}
 	if err == nil {
-		err = syncFolder(t.root)
+		err = t.syncRoot()
 	}
 	return err
 }
