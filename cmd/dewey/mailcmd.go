@@ -90,6 +90,33 @@ func (a *app) openMail(user string, asRoot bool) (*userMail, error) {
 	return m, nil
 }
 
+// A folderFlag is --folder, of commands that look at a folder's mail in place of the user's own.
+type folderFlag string
+
+func (f *folderFlag) add(cmd *cobra.Command) {
+	cmd.Flags().StringVar((*string)(f), "folder", "", "in place of the user's own mail that of a folder, such as `NAME` Spam or Lists/dewey, in mail.folders or not")
+}
+
+// open is openMail of the folder.
+func (f *folderFlag) open(a *app, cmd *cobra.Command, user string) (*userMail, error) {
+	if cmd.Flags().Changed("folder") && *f == "" {
+		return nil, errors.New("--folder needs a name") // =$UNSET must not mean the user's own mail
+	}
+	m, err := a.openMail(user, false)
+	if err == nil {
+		m.owner.View.Folder = string(*f)
+	}
+	return m, err
+}
+
+// whose says in words what mail it is.
+func (m *userMail) whose() string {
+	if m.owner.View.Folder == "" {
+		return m.owner.Name
+	}
+	return fmt.Sprintf("%s, folder %q", m.owner.Name, m.owner.View.Folder)
+}
+
 // server is whom the server becomes; false if it stays who it is.
 func server(c *config.Config) (who confine.Who, drop bool, err error) {
 	if c.Process.User == "" || os.Geteuid() != 0 {

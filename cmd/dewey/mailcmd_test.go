@@ -319,7 +319,7 @@ func TestMailListUnreadable(t *testing.T) {
 	must(t, data, "mail", "remove", "mrose", look.Messages()[0].UID)
 	var out bytes.Buffer
 	a := &app{out: &out, err: io.Discard}
-	if err := errors.Join(a.mailTable("mrose", listLook(look)), a.mailJSON("mrose", listLook(look))); err != nil {
+	if err := errors.Join(a.mailTable("mrose", listLook(look, "")), a.mailJSON("mrose", listLook(look, ""))); err != nil {
 		t.Fatal(err)
 	}
 	if got := out.String(); !strings.Contains(got, "(it was removed meanwhile)") || !strings.Contains(got, `"error":"it was removed meanwhile"`) || !strings.Contains(got, "message 2") {

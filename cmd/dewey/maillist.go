@@ -21,18 +21,19 @@ import (
 
 func (a *app) mailList() *cobra.Command {
 	var asJSON, removed bool
+	var folder folderFlag
 	cmd := &cobra.Command{
 		Use:   "list USER",
 		Short: "List the messages in a user's maildrop",
 		Long: "List the messages in a user's maildrop as a POP3 session would see them: number, unique-id, octets, date, from and\n" +
 			"subject. The date is that of the header section if it can be read, else that of the delivery. Numbers hold for\n" +
-			"one session, unique-ids for good.\n\n" +
+			"one session, unique-ids for good. A folder's mail is listed with --folder alone, whatever mail.folders says.\n\n" +
 			"With --removed it is what dewey mail restore can bring back, and when it was removed.\n\n" +
 			"In the table, who a message is from is cut, and at a terminal the subject too. Signs that a terminal acts upon are\n" +
 			`written as \x1b or \u202e. JSON has all.`,
 		Args: mailArgs(0, 0),
-		RunE: func(_ *cobra.Command, args []string) error {
-			m, err := a.openMail(args[0], false)
+		RunE: func(cmd *cobra.Command, args []string) error {
+			m, err := folder.open(a, cmd, args[0])
 			if err != nil {
 				return err
 			}
@@ -49,6 +50,7 @@ func (a *app) mailList() *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	cmd.Flags().BoolVar(&removed, "removed", false, "list what was removed, and can be brought back")
+	folder.add(cmd)
 	return cmd
 }
 
@@ -66,13 +68,13 @@ func (m *userMail) list(ctx context.Context, removed bool) (*mailing, error) {
 	if err != nil {
 		return nil, err
 	}
-	return listLook(look), nil
+	return listLook(look, m.owner.View.Folder), nil
 }
 
-func listLook(look *maildir.Look) *mailing {
+func listLook(look *maildir.Look, folder string) *mailing {
 	list := &mailing{open: func(i int) (time.Time, io.ReadCloser, error) { return look.Stored(context.Background(), i+1) }}
 	for i, message := range look.Messages() {
-		list.rows = append(list.rows, mailRow{Number: i + 1, UniqueID: message.UID, Octets: message.Octets, Kept: look.Hidden(i + 1)})
+		list.rows = append(list.rows, mailRow{Number: i + 1, UniqueID: message.UID, Octets: message.Octets, Folder: folder, Kept: look.Hidden(i + 1)})
 	}
 	return list
 }
@@ -87,7 +89,7 @@ type mailRow struct {
 	From      string     `json:"from"`
 	Subject   string     `json:"subject"`
 	Removed   *time.Time `json:"removed,omitempty"`
-	Folder    string     `json:"folder,omitempty"` // if it was removed from one
+	Folder    string     `json:"folder,omitempty"` // if it is in one, or was when it was removed
 	Kept      bool       `json:"kept,omitempty"`   // sessions do not see it, although it is there
 	Error     string     `json:"error,omitempty"`  // why there is no more
 }

@@ -18,13 +18,14 @@ import (
 
 func (a *app) mailRemove() *cobra.Command {
 	var r remover
+	var folder folderFlag
 	cmd := &cobra.Command{
 		Use:   "remove USER UNIQUE-ID...",
 		Short: "Remove messages from a user's maildrop",
 		Long: "Remove messages from a user's maildrop: those with the unique-ids, or with --all, --before or --older-than all that\n" +
 			"were delivered before then. (The time of delivery counts, not the date that a sender has written: \"delivered\" in\n" +
 			"dewey mail list --json.) Numbers are not taken, since they change. The other messages keep their unique-ids.\n" +
-			"What was removed is printed.",
+			"Mail in folders stays, whatever mail.folders says; with --folder it is that of a folder. What was removed is printed.",
 		Example: "  dewey mail remove mrose 000000036b03a418\n" +
 			"  dewey mail remove mrose --older-than 365d\n" +
 			"  dewey mail remove mrose --all --before 2024-01-01 --yes",
@@ -33,7 +34,7 @@ func (a *app) mailRemove() *cobra.Command {
 			if err := r.which(cmd, args[1:]); err != nil {
 				return err
 			}
-			m, err := a.openMail(args[0], false)
+			m, err := folder.open(a, cmd, args[0])
 			if err != nil {
 				return err
 			}
@@ -44,6 +45,7 @@ func (a *app) mailRemove() *cobra.Command {
 	cmd.Flags().StringVar(&r.date, "before", "", "remove what was delivered before a `DATE`: 2024-12-31, or 2024-12-31T23:59:59Z")
 	cmd.Flags().StringVar(&r.age, "older-than", "", "remove what was delivered longer ago than a `TIME`: 30d, 12h")
 	cmd.Flags().BoolVar(&r.yes, "yes", false, "don't ask, with --all, --before and --older-than")
+	folder.add(cmd)
 	return cmd
 }
 
@@ -102,9 +104,9 @@ func (r *remover) run(a *app, m *userMail) error {
 			return err
 		}
 		if len(ids) == 0 {
-			return a.say("removed 0 messages of %s", m.owner.Name)
+			return a.say("removed 0 messages of %s", m.whose())
 		}
-		question := fmt.Sprintf("Remove %s (%s) of %s", plural(int64(len(ids)), "message"), plural(octets, "octet"), m.owner.Name)
+		question := fmt.Sprintf("Remove %s (%s) of %s", plural(int64(len(ids)), "message"), plural(octets, "octet"), m.whose())
 		if m.owner.Life.Undelete <= 0 {
 			question += " for good"
 		}
@@ -112,8 +114,11 @@ func (r *remover) run(a *app, m *userMail) error {
 			return err
 		}
 	}
-	owner := m.owner // for whose own messages to keep is no reason to keep these, nor that they are hidden
+	owner := m.owner // for whose sessions to keep messages is no reason to keep these, nor that they are hidden
 	owner.Life.Deletion, owner.View.Recent = maildrop.DeletionRemove, 1
+	if owner.View.Folder == "" {
+		owner.Life.Folders = nil // as look has it
+	}
 	drop, err := m.store.Open(context.Background(), owner)
 	if err != nil {
 		return m.busy(err)
@@ -131,7 +136,7 @@ func (r *remover) run(a *app, m *userMail) error {
 		removed, err = m.gone(removed)
 		fault = errors.Join(fault, err)
 	}
-	return errors.Join(fault, a.sayRemoved(m.owner.Name, removed))
+	return errors.Join(fault, a.sayRemoved(m.whose(), removed))
 }
 
 // choose returns the unique-ids of the messages that were delivered before the time.

@@ -34,6 +34,7 @@ func (m *userMail) listRemoved(ctx context.Context) (*mailing, error) {
 
 func (a *app) mailRestore() *cobra.Command {
 	var r restorer
+	var folder folderFlag
 	cmd := &cobra.Command{
 		Use:   "restore USER UNIQUE-ID...",
 		Short: "Bring back messages that were removed",
@@ -48,7 +49,7 @@ func (a *app) mailRestore() *cobra.Command {
 			if err := r.which(cmd, args[1:], time.Now()); err != nil {
 				return err
 			}
-			m, err := a.openMail(args[0], false)
+			m, err := folder.open(a, cmd, args[0])
 			if err != nil {
 				return err
 			}
@@ -58,6 +59,7 @@ func (a *app) mailRestore() *cobra.Command {
 	cmd.Flags().BoolVar(&r.all, "all", false, "bring back all that can be")
 	cmd.Flags().StringVar(&r.since, "since", "", "bring back what was removed since: a `TIME` ago, such as 2h or 3d, a date (2026-11-23), or a date and a time (2026-11-23T14:00)")
 	cmd.Flags().BoolVar(&r.dry, "dry-run", false, "say what would be brought back, and change nothing")
+	folder.add(cmd)
 	return cmd
 }
 
@@ -109,13 +111,13 @@ func (r *restorer) run(ctx context.Context, a *app, m *userMail) error {
 		return r.none(there, m)
 	}
 	if r.dry {
-		return a.sayRestored("would restore", m.owner.Name, fit)
+		return a.sayRestored("would restore", m.whose(), fit)
 	}
 	back, err := m.store.Restore(ctx, m.owner, r.fits)
 	if len(back) == 0 && err != nil {
 		return m.busy(err)
 	}
-	return errors.Join(m.busy(err), a.sayRestored("restored", m.owner.Name, back))
+	return errors.Join(m.busy(err), a.sayRestored("restored", m.whose(), back))
 }
 
 // limit says why more may have been removed than can be brought back.
@@ -132,11 +134,11 @@ func (m *userMail) limit() string {
 // none says that there is nothing to bring back, and why.
 func (r *restorer) none(there []maildir.Removed, m *userMail) error {
 	if len(there) == 0 {
-		return fmt.Errorf("nothing of %s can be brought back%s", m.owner.Name, m.limit())
+		return fmt.Errorf("nothing of %s can be brought back%s", m.whose(), m.limit())
 	}
 	last := slices.MaxFunc(there, func(a, b maildir.Removed) int { return a.At.Compare(b.At) }).At
 	return fmt.Errorf("nothing of %s that can be brought back was removed since %s; the last was at %s; see dewey mail list %s --removed",
-		m.owner.Name, r.after.Local().Format(time.DateTime), last.Local().Format(time.DateTime), m.owner.Name)
+		m.whose(), r.after.Local().Format(time.DateTime), last.Local().Format(time.DateTime), m.owner.Name)
 }
 
 func (a *app) sayRestored(what, user string, messages []maildir.Removed) error {

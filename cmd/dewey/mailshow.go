@@ -15,6 +15,7 @@ import (
 
 func (a *app) mailShow() *cobra.Command {
 	var raw, crlf bool
+	var folder folderFlag
 	cmd := &cobra.Command{
 		Use:   "show USER NUMBER-OR-UNIQUE-ID",
 		Short: "Write a message to standard output",
@@ -23,8 +24,8 @@ func (a *app) mailShow() *cobra.Command {
 			`At a terminal, signs that it would act upon are written as \x1b, unless --raw is given. What goes to a file or a` + "\n" +
 			"pipe is exact in any case.",
 		Args: mailArgs(1, 1),
-		RunE: func(_ *cobra.Command, args []string) error {
-			m, err := a.openMail(args[0], false)
+		RunE: func(cmd *cobra.Command, args []string) error {
+			m, err := folder.open(a, cmd, args[0])
 			if err != nil {
 				return err
 			}
@@ -49,6 +50,7 @@ func (a *app) mailShow() *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&raw, "raw", false, "at a terminal too, write all octets as they are")
 	cmd.Flags().BoolVar(&crlf, "crlf", false, "write line ends as RETR does, CRLF")
+	folder.add(cmd)
 	return cmd
 }
 
