@@ -255,6 +255,9 @@ func (n *night) turns(ctx context.Context, users []string, now time.Time, t *tal
 			t.users++
 		case errors.Is(err, maildrop.ErrInUse) || ctx.Err() != nil:
 			busy = append(busy, user)
+		case errors.Is(err, fs.ErrNotExist): // as of a Maildir without cur/; the first session makes it whole
+			failed++
+			n.log.Warn("night's work: the Maildir is not whole", "user", user, "error", err)
 		default:
 			failed++
 			n.log.Error("night's work", "user", user, "error", err)
