@@ -105,3 +105,39 @@ func TestHistory(t *testing.T) {
 		t.Error("recorded all the same")
 	}
 }
+
+// Without a zone a time is where the command runs; one that is there twice, as summer time ends, is one of the two.
+func TestParseTime(t *testing.T) {
+	zone := time.FixedZone("CET", 3600)
+	now := time.Date(2026, 11, 23, 15, 4, 5, 0, zone)
+	for text, want := range map[string]string{
+		"2h":                        "2026-11-23T13:04:05+01:00",
+		"0s":                        "2026-11-23T15:04:05+01:00",
+		"3d":                        "2026-11-20T15:04:05+01:00",
+		"2026-11-23":                "2026-11-23T00:00:00+01:00",
+		"2026-11-23T14:00":          "2026-11-23T14:00:00+01:00",
+		"2026-11-23T14:00:09":       "2026-11-23T14:00:09+01:00",
+		"2026-11-23T14:00:09Z":      "2026-11-23T14:00:09Z",
+		"2026-11-23T14:00:09-05:00": "2026-11-23T14:00:09-05:00",
+		"yesterday":                 "",
+		"-2h":                       "",
+		"2026-11-23 14:00":          "",
+		"2026-02-30":                "",
+	} {
+		at, err := parseTime(text, now, 0)
+		if (err == nil) != (want != "") || want != "" && at.Format(time.RFC3339) != want {
+			t.Errorf("%q: %v, %v; want %s", text, at, err, want)
+		}
+	}
+	if at, err := parseTime("2026-11-23", now, 1); err != nil || !at.Equal(time.Date(2026, 11, 24, 0, 0, 0, 0, zone)) {
+		t.Errorf("the end of a day is %v, %v", at, err)
+	}
+	berlin, err := time.LoadLocation("Europe/Berlin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	at, err := parseTime("2026-10-25T02:30", now.In(berlin), 0)
+	if utc := at.UTC().Format("15:04"); err != nil || utc != "00:30" && utc != "01:30" {
+		t.Errorf("%v, %v", at, err)
+	}
+}

@@ -185,7 +185,7 @@ func TestRestoreOverPOP3(t *testing.T) {
 	}
 	p.sees("mrose", before[1:])
 	since := time.Now().Add(-time.Hour)
-	if out := p.command(0, "mail", "restore", "mrose", "--since", since.Format("2006-01-02T15:04")); lastLine(out) != "restored 1 message of mrose" {
+	if out := p.command(0, "mail", "restore", "mrose", "--since", since.Format(time.RFC3339)); lastLine(out) != "restored 1 message of mrose" {
 		t.Error(out)
 	}
 	p.sees("mrose", before)
