@@ -89,7 +89,8 @@ const remembered = 1 << 16
 const keySize = 32
 
 // Open reads a users file. One that does not exist has no users until it appears. If it has errors,
-// all are returned at once (errors.Join), each with path, line, what is wrong and what would be right.
+// all are returned at once (errors.Join), each with path, line, what is wrong and what would be right, beside a
+// File that has the users of the other lines; nil if the file could not be read.
 func Open(path string, opts Options) (*File, error) {
 	if opts.Key != nil && len(opts.Key) != keySize {
 		return nil, fmt.Errorf("passwdfile: a key of %d octets; %d would be right", len(opts.Key), keySize)
@@ -113,10 +114,11 @@ func Open(path string, opts Options) (*File, error) {
 		f.log = slog.New(slog.DiscardHandler)
 	}
 	f.state.Store(&state{table: &table{set: f.set}})
-	if err := f.Reload(); err != nil {
+	err := f.Reload()
+	if failed(err) {
 		return nil, err
 	}
-	return f, nil
+	return f, err
 }
 
 // CheckPassword implements auth.PasswordChecker. The name is looked up as it is, then in ASCII lower

@@ -66,8 +66,10 @@ func parse(path, text string, set scheme.Set) (*table, error) {
 		line, next := lineAt(text, offset)
 		if err := t.add(line, offset); err != nil {
 			t.fault(line)
-			if wrong++; wrong <= maxErrors {
-				errs = append(errs, fmt.Errorf("%s:%d: %w", path, number, err))
+			for _, one := range each(err) {
+				if wrong++; wrong <= maxErrors {
+					errs = append(errs, fmt.Errorf("%s:%d: %w", path, number, one))
+				}
 			}
 		}
 		offset = next
@@ -259,9 +261,10 @@ func badName(name string) string {
 
 func control(r rune) bool { return r < ' ' || r == 0x7f }
 
-// parseExtra reads the extra fields, which spaces part. Unknown ones are left alone.
+// parseExtra reads the extra fields, which spaces part. Unknown ones are left alone. It returns all errors at once.
 func parseExtra(field string) (extra, error) {
 	var x extra
+	var errs []error
 	for one := range strings.SplitSeq(field, " ") {
 		key, value, given := strings.Cut(one, "=")
 		switch key {
@@ -275,25 +278,29 @@ func parseExtra(field string) (extra, error) {
 				}
 				prefix, err := parseNet(net)
 				if err != nil {
-					return extra{}, errors.New("allow_nets with something that is no address; 192.0.2.0/24,2001:db8::1 would be right")
+					errs = append(errs, errors.New("allow_nets with something that is no address; 192.0.2.0/24,2001:db8::1 would be right"))
+					break
 				}
 				x.nets = append(x.nets, prefix)
 			}
 		case "login_as":
 			list, err := parseLoginAs(value)
 			if err != nil {
-				return extra{}, err
+				errs = append(errs, err)
 			}
 			x.loginAs = append(x.loginAs, list...)
 		case "quota", "quota_messages", "userdb_quota_rule":
 			if err := x.quotaField(key, value); err != nil {
-				return extra{}, err
+				errs = append(errs, err)
 			}
 		case "retention", "undelete", "deletion", "window", "window_messages", "folders":
 			if err := x.lifeField(key, value, given); err != nil {
-				return extra{}, err
+				errs = append(errs, err)
 			}
 		}
+	}
+	if errs != nil {
+		return extra{}, errors.Join(errs...)
 	}
 	return x, nil
 }

@@ -72,8 +72,11 @@ func (a *app) openMail(user string, asRoot bool) (*userMail, error) {
 	}
 	log := slog.New(slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: slog.LevelError}))
 	users, err := passwdfile.Open(c.UsersFile(), usersOptions(c))
-	if err != nil {
-		return nil, err //nolint:wrapcheck // names the file and the line of each error
+	if users == nil {
+		return nil, err //nolint:wrapcheck // says which file, and what is wrong
+	}
+	if err != nil { // other users' lines are no reason to leave this one without help
+		fmt.Fprintf(a.err, "dewey: %v\n", err)
 	}
 	id, err := users.Recipient(context.Background(), user)
 	if errors.Is(err, auth.ErrRejected) {
