@@ -52,9 +52,9 @@ func (s *Store) livedIn(owner maildrop.Owner) ([]*box, error) {
 // An offer is a message that can be brought back, and how.
 type offer struct {
 	Removed
-	entry trashed     // unless it is kept
-	st    unix.Stat_t // of its file there
-	uid   uint32      // if it is kept
+	entry trashed // unless it is kept
+	st    stamp   // of its file there
+	uid   uint32  // if it is kept
 	place place
 }
 
@@ -83,27 +83,19 @@ func (b *box) trashed(life maildrop.Life, now time.Time) ([]offer, error) {
 		return nil, err
 	}
 	defer t.close()
-	entries, err := t.read()
+	stock, err := t.stock()
 	if err != nil {
 		return nil, err
 	}
-	var all []offer
-	for _, e := range entries {
+	all := make([]offer, 0, len(stock.entries))
+	for i, e := range stock.entries {
 		if life.Undelete > 0 && over(e.at, life, now) {
 			continue
 		}
-		o := offer{entry: e}
-		err := unix.Fstatat(t.dir, e.name, &o.st, unix.AT_SYMLINK_NOFOLLOW)
-		if errors.Is(err, unix.ENOENT) || err == nil && o.st.Mode&unix.S_IFMT != unix.S_IFREG {
-			continue
-		}
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", t.path(e.name), err)
-		}
-		o.Removed = Removed{
-			UID: e.uid, Octets: e.size(o.st.Size), Received: time.Unix(0, o.st.Mtim.Nano()), At: time.Unix(e.at, 0), Folder: b.name,
-		}
-		all = append(all, o)
+		st := stock.stamps[i]
+		all = append(all, offer{entry: e, st: st, Removed: Removed{
+			UID: e.uid, Octets: e.size(st.size), Received: time.Unix(0, st.mtime), At: time.Unix(e.at, 0), Folder: b.name,
+		}})
 	}
 	return all, nil
 }

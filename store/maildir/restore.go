@@ -72,7 +72,7 @@ type restorer struct {
 
 	here   map[string]place  // messages in new/ and cur/, by base name, and those that are about to be
 	used   map[string]string // base names of the messages in here, by unique-id
-	coming map[string]fileID // those that are about to be, by unique-id
+	coming map[string]*offer // those that are about to be, by unique-id
 	fresh  []uidlist.Record  // theirs
 	bases  map[string]bool   // of fresh
 	shown  map[uint32]bool   // uids of those that are hidden no more
@@ -159,7 +159,7 @@ func (r *restorer) look(ctx context.Context) error {
 	if r.here, err = r.places(ctx); err != nil {
 		return err
 	}
-	r.used, r.coming = map[string]string{}, map[string]fileID{}
+	r.used, r.coming = map[string]string{}, map[string]*offer{}
 	r.bases, r.shown = map[string]bool{}, map[uint32]bool{}
 	for i := range r.list.Records {
 		rec := &r.list.Records[i]
@@ -211,7 +211,7 @@ func (r *restorer) record(o *offer) (uint32, error) {
 	r.list.Next++
 	r.fresh = append(r.fresh, rec)
 	r.here[base], r.used[o.UID], r.bases[base] = o.entry.former, base, true
-	r.coming[o.UID] = fileID{uint64(o.st.Dev), o.st.Ino}
+	r.coming[o.UID] = o
 	return rec.UID, nil
 }
 
@@ -234,8 +234,10 @@ func (r *restorer) amend() {
 // taken is for a message whose unique-id is in use. If it is the same file, which had two names when its removal was
 // cut short, there is nothing to bring back.
 func (r *restorer) taken(o *offer, base string) error {
-	id := fileID{uint64(o.st.Dev), o.st.Ino}
-	if r.coming[o.UID] == id {
+	if c := r.coming[o.UID]; c != nil {
+		if c.st.id != o.st.id || c.entry.name == o.entry.name {
+			return errTaken
+		}
 		return unix.Unlinkat(r.trash.dir, o.entry.name, 0)
 	}
 	p := r.here[base]
@@ -243,7 +245,7 @@ func (r *restorer) taken(o *offer, base string) error {
 	if err != nil {
 		return err
 	}
-	if st.id != id {
+	if st.id != o.st.id {
 		return errTaken
 	}
 	return unix.Unlinkat(r.trash.dir, o.entry.name, 0)
@@ -263,9 +265,9 @@ func (r *restorer) move(o *offer) error {
 		}
 		r.dirs[p.in] = fd
 	}
-	by := Usage{sizeOf(p.name, o.st.Size), 1}
+	by := Usage{sizeOf(p.name, o.st.size), 1}
 	err := r.recount(p.in, r.dirs[p.in], by, func() error {
-		return moveFile(r.trash.dir, o.entry.name, r.dirs[p.in], p.name, fileID{uint64(o.st.Dev), o.st.Ino})
+		return moveFile(r.trash.dir, o.entry.name, r.dirs[p.in], p.name, o.st.id)
 	})
 	if err != nil {
 		return fmt.Errorf("moving it to %s: %w", path, err)

@@ -131,11 +131,11 @@ func (b *box) expire(ctx context.Context, lock *lock, owner maildrop.Owner, now 
 // A purge is what is to be done to a trash.
 type purge struct {
 	files []string  // to be unlinked
-	lines int       // whose time is over
+	lines bool      // there are some whose time is over
 	left  []trashed // lines that stay
 }
 
-func (p *purge) due() bool { return len(p.files) > 0 || p.lines > 0 }
+func (p *purge) due() bool { return len(p.files) > 0 || p.lines }
 
 // over says that what was removed at a time, in seconds since 1970, can't be brought back any more. A time to come is
 // that of a clock that was wrong, now or then.
@@ -145,38 +145,29 @@ func over(at int64, life maildrop.Life, now time.Time) bool {
 
 // plan finds out what is to be purged. A file that is on no line stays for as long as one that is.
 func (t *trash) plan(life maildrop.Life, now time.Time) (purge, error) {
-	entries, err := t.read()
+	s, err := t.stock()
 	if err != nil {
 		return purge{}, err
 	}
-	names, err := t.names()
-	if err != nil {
-		return purge{}, err
-	}
-	var p purge
-	for _, e := range entries {
-		_, here := names[e.name]
-		delete(names, e.name)
-		switch {
-		case over(e.at, life, now):
-			p.lines++
-			if here {
-				p.files = append(p.files, e.name)
-			}
-		case here:
+	p := purge{lines: s.missing > 0 && over(s.oldest, life, now)}
+	for _, e := range s.entries {
+		if over(e.at, life, now) {
+			p.files = append(p.files, e.name)
+		} else {
 			p.left = append(p.left, e)
 		}
 	}
-	for name, changed := range names {
-		if over(changed.Unix(), life, now) {
+	p.lines = p.lines || len(p.left) < len(s.entries)
+	for name, st := range s.others {
+		if over(time.Unix(0, st.ctime).Unix(), life, now) {
 			p.files = append(p.files, name)
 		}
 	}
 	return p, nil
 }
 
-// names are the messages' files, and when each was last changed: a rename is a change.
-func (t *trash) names() (map[string]time.Time, error) {
+// names are the messages' files: a rename is a change of ctime.
+func (t *trash) names() (map[string]stamp, error) {
 	fd, err := unix.Openat(t.dir, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: t.file(trashName), Err: err}
@@ -187,12 +178,22 @@ func (t *trash) names() (map[string]time.Time, error) {
 	if err != nil {
 		return nil, err
 	}
-	names := make(map[string]time.Time, len(all))
+	names := make(map[string]stamp, len(all))
 	for _, name := range all {
+		if name == trashList || name == trashTemp || !isName(name) {
+			continue
+		}
 		var st unix.Stat_t
-		err := unix.Fstatat(t.dir, name, &st, unix.AT_SYMLINK_NOFOLLOW)
-		if name != trashList && isName(name) && err == nil && st.Mode&unix.S_IFMT == unix.S_IFREG {
-			names[name] = time.Unix(0, st.Ctim.Nano())
+		err := t.failing("lstat", t.path(name))
+		if err == nil {
+			err = unix.Fstatat(t.dir, name, &st, unix.AT_SYMLINK_NOFOLLOW)
+		}
+		switch {
+		case errors.Is(err, unix.ENOENT):
+		case err != nil: // one that is there must not lose its line
+			return nil, &os.PathError{Op: "lstat", Path: t.path(name), Err: err}
+		case st.Mode&unix.S_IFMT == unix.S_IFREG:
+			names[name] = stampOf(&st)
 		}
 	}
 	return names, nil

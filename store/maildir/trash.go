@@ -1,6 +1,7 @@
 package maildir
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
@@ -22,7 +23,14 @@ const (
 	trashName = "dewey-removed"
 	// trashList is the file in it that says what is in it.
 	trashList = "list"
+	trashTemp = trashList + ".tmp"
 	trashHead = "dewey-removed 1\n"
+	// mostTrash is the most octets of that list: some 400,000 messages.
+	mostTrash = 64 << 20
+	// mostTrashLine is more than a line has: see uidlist.MaxLine.
+	mostTrashLine = uidlist.MaxLine + 1<<10
+	// mostBad is how many lines may be bad before the list counts as damaged: each write that was cut leaves one.
+	mostBad = 100
 )
 
 // A trash is that folder, open.
@@ -166,44 +174,81 @@ func (t *trash) open(name string, flags int) (*os.File, int64, error) {
 	return file, st.Size(), nil
 }
 
-// read reads the list, the message that was removed first at its beginning. A last line without an end is one whose
-// message has not been moved.
-func (t *trash) read() ([]trashed, error) {
+// each calls f with what the list says, the message that was removed first at the beginning. A last line without an end
+// is one whose message has not been moved. maildrop.ErrDamaged if more than a few lines are bad.
+func (t *trash) each(f func(trashed)) error {
 	file, size, err := t.open(trashList, unix.O_RDONLY)
 	if errors.Is(err, unix.ENOENT) {
-		return nil, nil
+		return nil
 	}
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer file.Close()
-	if size > mostList {
-		return nil, fmt.Errorf("%w: %s has %d octets, more than the %d of a list that is read", maildrop.ErrDamaged, file.Name(), size, mostList)
+	if size > mostTrash {
+		return fmt.Errorf("%w: %s has %d octets, more than the %d of a list that is read", maildrop.ErrDamaged, file.Name(), size, mostTrash)
 	}
-	text, err := io.ReadAll(io.LimitReader(file, mostList))
-	if err != nil {
-		return nil, err
+	text := bufio.NewReaderSize(io.LimitReader(file, mostTrash), mostTrashLine)
+	switch head, err := text.Peek(len(trashHead)); {
+	case err != nil && err != io.EOF:
+		return err
+	case string(head) != trashHead && strings.HasPrefix(trashHead, string(head)): // who made it may have died on the way
+		return nil
+	case string(head) != trashHead:
+		return t.foreign()
 	}
-	lines, ok := strings.CutPrefix(string(text), trashHead)
-	switch {
-	case !ok && strings.HasPrefix(trashHead, string(text)): // who made it may have died on the way
-		return nil, nil
-	case !ok:
-		return nil, t.foreign()
-	}
-	entries, bad := make([]trashed, 0, strings.Count(lines, "\n")), 0
-	for line := range strings.Lines(lines) {
-		line, whole := strings.CutSuffix(line, "\n")
-		if e, ok := parseTrashed(line); ok && whole {
-			entries = append(entries, e)
-		} else if whole && line != "" {
-			bad++
+	_, _ = text.Discard(len(trashHead))
+	bad := 0
+	for {
+		line, err := text.ReadSlice('\n')
+		for long := err; long == bufio.ErrBufferFull; { // to its end
+			_, long = text.ReadSlice('\n')
+		}
+		if err != nil && err != io.EOF && err != bufio.ErrBufferFull {
+			return err
+		}
+		if err == io.EOF {
+			break
+		}
+		if e, ok := parseTrashed(strings.TrimSuffix(string(line), "\n")); ok && err == nil {
+			f(e)
+		} else if bad++; bad > mostBad {
+			return fmt.Errorf("%w: %s has more than %d bad lines", maildrop.ErrDamaged, file.Name(), mostBad)
 		}
 	}
 	if bad > 0 {
 		t.log.Warn("the list of removed messages has lines that are left out", "file", file.Name(), "lines", bad)
 	}
-	return entries, nil
+	return nil
+}
+
+// A stock is what is in a trash. What is on the list alone takes no memory.
+type stock struct {
+	entries []trashed        // whose files are there; of lines with one name the first counts
+	stamps  []stamp          // of entries
+	others  map[string]stamp // files on no line
+	missing int              // lines without a file
+	oldest  int64            // removal of those, in seconds since 1970
+}
+
+func (t *trash) stock() (*stock, error) {
+	names, err := t.names() // first: a line is there before its file
+	if err != nil {
+		return nil, err
+	}
+	s := &stock{others: names}
+	err = t.each(func(e trashed) {
+		st, here := names[e.name]
+		if !here {
+			if s.missing++; s.missing == 1 || e.at < s.oldest {
+				s.oldest = e.at
+			}
+			return
+		}
+		delete(names, e.name)
+		s.entries, s.stamps = append(s.entries, e), append(s.stamps, st)
+	})
+	return s, err
 }
 
 func (t *trash) foreign() error {
@@ -286,18 +331,17 @@ func (t *trash) adopt(file *os.File) error {
 
 // replace writes the list anew, durably.
 func (t *trash) replace(entries []trashed) error {
-	const temp = trashList + ".tmp"
 	if err := t.failing("replace", t.path(trashList)); err != nil {
 		return err
 	}
-	if err := unix.Unlinkat(t.dir, temp, 0); err != nil && !errors.Is(err, unix.ENOENT) {
-		return &os.PathError{Op: "unlink", Path: t.path(temp), Err: err}
+	if err := unix.Unlinkat(t.dir, trashTemp, 0); err != nil && !errors.Is(err, unix.ENOENT) {
+		return &os.PathError{Op: "unlink", Path: t.path(trashTemp), Err: err}
 	}
 	text := bytes.NewBufferString(trashHead)
 	for i := range entries {
 		text.Write(entries[i].append(nil))
 	}
-	file, _, err := t.open(temp, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL)
+	file, _, err := t.open(trashTemp, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL)
 	if err != nil {
 		return err
 	}
@@ -310,10 +354,10 @@ func (t *trash) replace(entries []trashed) error {
 	}
 	err = errors.Join(err, file.Close())
 	if err == nil {
-		err = unix.Renameat(t.dir, temp, t.dir, trashList)
+		err = unix.Renameat(t.dir, trashTemp, t.dir, trashList)
 	}
 	if err != nil {
-		return errors.Join(err, unix.Unlinkat(t.dir, temp, 0))
+		return errors.Join(err, unix.Unlinkat(t.dir, trashTemp, 0))
 	}
 	return t.sync()
 }

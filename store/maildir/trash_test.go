@@ -327,7 +327,7 @@ func TestUndeleteOrder(t *testing.T) {
 		f.store.SetFault(func(op, path string) error {
 			if name := filepath.Base(path); op == "rename" {
 				ops = append(ops, "rename "+filepath.Base(filepath.Dir(path)))
-			} else if op != "readdir" && op != "readlist" && op != "lock" && op != "open" {
+			} else if op != "readdir" && op != "lstat" && op != "readlist" && op != "lock" && op != "open" {
 				ops = append(ops, op+" "+name)
 			}
 			return nil
