@@ -32,7 +32,7 @@ func (e *environment) courier(ctx context.Context, s *server) error {
 	if os.Getuid() != 0 {
 		return fmt.Errorf("Courier %w: its logins become other users, and this is not root", errAbsent)
 	}
-	s.lmtp, s.sessionsAreProcess = "", true
+	s.lmtp, s.sessionsAreProcess, s.part = "", true, e.scale.Slow
 	root := filepath.Join(s.dir, "root")
 	s.mail = filepath.Join(root, "mail")
 	if err := os.MkdirAll(filepath.Join(root, "tmp"), 0o755); err != nil { //nolint:gosec // a root folder
@@ -106,12 +106,17 @@ func (e *environment) courier(ctx context.Context, s *server) error {
 		session := []string{"/usr/lib/courier/courier/courierpop3login", "/usr/lib/courier/courier/courierpop3d", "."}
 		plain := inRoot(root, "/usr/sbin/couriertcpd", join(tcpd, []string{port(s.pop3)}, session)...)
 		plain.Env = []string{"POP3_STARTTLS=NO"}
-		secure := inRoot(root, "/usr/sbin/couriertcpd", join(tcpd, []string{port(s.pop3s), "/usr/bin/couriertls", "-server", "-tcpd", "-user=nobody"}, session)...)
+		secure, err := reaping(root, "/usr/sbin/couriertcpd", join(tcpd, []string{port(s.pop3s), "/usr/bin/couriertls", "-server", "-tcpd", "-user=nobody"}, session)...)
+		if err != nil {
+			return err
+		}
 		secure.Env = []string{
 			"POP3_TLS=1", "POP3_STARTTLS=NO", "POP3_TLS_REQUIRED=0", "TLS_VERIFYPEER=NONE", "TLS_CERTFILE=/" + pem,
 			strings.TrimSpace(s.settings[strings.Index(s.settings, "TLS_PRIORITY="):]),
 		}
-		return errors.Join(s.begin(plain), s.begin(secure))
+		err = errors.Join(s.begin(plain), s.begin(secure))
+		s.apart = true
+		return err
 	}
 	return nil
 }

@@ -44,6 +44,7 @@ service pop3-login {
 service pop3 {
   service_count = 1000
   process_min_avail = 8
+  process_limit = {{.Processes}}
 }
 service lmtp {
   service_count = 0

@@ -25,16 +25,16 @@ type measurement struct {
 	Failed  map[string]string          `json:"failed,omitempty"`
 }
 
-// mostIdle is how many idle sessions the machine has room for: in descriptors, and where each is a process (some 3 MB
-// with the kernel's part of it, when one of them is measured and the others are empty) in memory and processes.
+// mostIdle is how many idle sessions the machine has room for: in descriptors, of which a session may have two (dewey's
+// has its lock), and where each is a process (some 3 MB with the kernel's part of it) in memory and processes.
 func (e *environment) mostIdle(processes bool) int {
 	most := slices.Max(append(e.scale.Idle, e.scale.IdleRow))
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err == nil {
-		most = min(most, int(limit.Cur)-1000) //nolint:gosec // bounded by the kernel
+		most = min(most, int(limit.Cur)/2-500) //nolint:gosec // bounded by the kernel
 	}
 	if processes {
-		const eachKB = 6 << 10
+		const eachKB = 3 << 10
 		most = min(most, memoryKB("MemAvailable:")/2/eachKB)
 		if pids, err := os.ReadFile("/proc/sys/kernel/pid_max"); err == nil {
 			var n int
@@ -59,8 +59,11 @@ func (e *environment) measure(ctx context.Context) (*record, error) {
 			pairs = min(pairs, 3)
 		}
 		for round := 1; round <= pairs; round++ {
+			if err := e.ready(ctx, &j, m, round); err != nil {
+				return nil, err
+			}
 			for _, s := range e.servers {
-				if m.Failed[s.name] != "" || j.lmtp && s.lmtp == "" || j.connected > e.mostIdle(s.sessionsAreProcess) {
+				if m.Failed[s.name] != "" || !e.can(&j, s) {
 					continue
 				}
 				begun := time.Now()
@@ -83,24 +86,58 @@ func (e *environment) measure(ctx context.Context) (*record, error) {
 	return r, nil
 }
 
-// turn is one server's, in one round.
-func (e *environment) turn(ctx context.Context, j *job, s *server, round int) (*bench.Result, string, error) {
-	if err := j.prepare(s, round); err != nil {
-		return nil, "", err
-	}
-	if j.restart {
-		s.stop()
-	}
-	if err := s.start(); err != nil {
-		return nil, "", err
-	}
-	settle()
-	if j.prime != nil {
-		if _, err := e.bench(ctx, j.prime(s, round)); err != nil {
-			return nil, "", err
+// can says if a server is able to do a job.
+func (e *environment) can(j *job, s *server) bool {
+	return (!j.lmtp || s.lmtp != "") && j.connected <= e.mostIdle(s.sessionsAreProcess)
+}
+
+// ready makes a round's data for all servers, shows it to them, and lets it grow old.
+func (e *environment) ready(ctx context.Context, j *job, m *measurement, round int) error {
+	shown := false
+	for _, s := range e.servers {
+		if m.Failed[s.name] != "" || !e.can(j, s) || s.primed[j.key] && !j.anew {
+			continue
+		}
+		err := errors.Join(j.prepare(s, round), s.start())
+		s.primed[j.key] = true
+		if err == nil && j.prime != nil && !j.restart {
+			_, err = e.bench(ctx, j.prime(s, round))
+			shown = true
+		}
+		if err != nil && ctx.Err() == nil {
+			m.Failed[s.name] = strings.ReplaceAll(err.Error(), e.dir, "DIR")
+			e.say("%-20s %d %-8s FAILED: %v", j.key, round, s.name, err)
 		}
 	}
-	args := append(j.load(s, round), s.pids()...)
+	settle()
+	pause := time.Duration(0)
+	if shown {
+		pause = e.scale.Pause
+	}
+	select {
+	case <-time.After(pause):
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("interrupted: %w", ctx.Err())
+	}
+}
+
+// turn is one server's, in one round.
+func (e *environment) turn(ctx context.Context, j *job, s *server, round int) (*bench.Result, string, error) {
+	if j.restart {
+		s.stop()
+		if err := s.start(); err != nil {
+			return nil, "", err
+		}
+		if j.prime != nil {
+			if _, err := e.bench(ctx, j.prime(s, round)); err != nil {
+				return nil, "", err
+			}
+		}
+	}
+	load := j.load(s, round)
+	pids := s.pids(slices.Contains(load, "--tls"))
+	args := join(load, pids)
 	result, err := e.bench(ctx, args)
 	if err == nil {
 		err = agreed(result)
@@ -108,7 +145,7 @@ func (e *environment) turn(ctx context.Context, j *job, s *server, round int) (*
 	if j.after != nil {
 		err = errors.Join(err, j.after(s, round))
 	}
-	return result, e.shown(s, args), err
+	return result, e.shown(s, load), err
 }
 
 // bench runs `dewey bench`.
@@ -140,13 +177,7 @@ func agreed(r *bench.Result) error {
 
 // shown is a command as the report has it.
 func (e *environment) shown(s *server, args []string) string {
-	line := "dewey bench " + strings.Join(args, " ") + " --json"
-	for _, pid := range s.pids() {
-		if pid != "--pid" {
-			line = strings.ReplaceAll(line, "--pid "+pid, "--pid PID")
-		}
-	}
-	line = strings.ReplaceAll(line, "--pid PID --pid PID", "--pid PID")
+	line := "dewey bench " + strings.Join(args, " ") + " --pid PID --json"
 	for _, address := range []string{s.pop3, s.pop3s, s.lmtp} {
 		if address != "" {
 			line = strings.ReplaceAll(line, address, "127.0.0.1:PORT")

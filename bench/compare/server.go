@@ -52,9 +52,11 @@ type server struct {
 	mail               string // of Maildirs, one a user
 	pop3, pop3s, lmtp  string // addresses; no lmtp: it has none
 	sessionsAreProcess bool
+	apart              bool // of its processes the last but one serves plain connections alone, and the last TLS
+	part               int  // it does one of so many sessions: it is slow
 	launch             func(s *server) error
 	running            []*exec.Cmd
-	primed             map[string]bool
+	primed             map[string]bool // jobs
 }
 
 // newEnvironment builds dewey and prepares the servers.
@@ -85,7 +87,7 @@ func newEnvironment(ctx context.Context, o *options, dir string) (*environment, 
 		return nil, err
 	}
 	for _, name := range o.peers {
-		s := &server{name: name, dir: filepath.Join(dir, name), primed: make(map[string]bool)}
+		s := &server{name: name, dir: filepath.Join(dir, name), primed: make(map[string]bool), part: 1}
 		if err := os.MkdirAll(s.dir, 0o755); err != nil { //nolint:gosec // servers become other users
 			return nil, fmt.Errorf("the folder of %s: %w", name, err)
 		}
@@ -233,8 +235,12 @@ func (e *environment) stop() {
 	}
 }
 
-func (s *server) pids() (list []string) {
-	for _, cmd := range s.running {
+// pids are flags that name the processes which serve connections of a kind.
+func (s *server) pids(secure bool) (list []string) {
+	for i, cmd := range s.running {
+		if last := len(s.running) - 1; s.apart && (secure && i == last-1 || !secure && i == last) {
+			continue
+		}
 		list = append(list, "--pid", fmt.Sprint(cmd.Process.Pid))
 	}
 	return list

@@ -18,21 +18,24 @@ type scale struct {
 	Delivered              int // messages
 	Idle                   []int
 	IdleRow                int // the number of idle sessions of the table
+	Slow                   int // Courier does one of so many sessions
 	Seconds                time.Duration
+	// Pause is between the first sight of data and the load: times of files prove nothing while they are young.
+	Pause time.Duration
 }
 
 var (
 	full = scale{
 		Name: "full", Middle: 1000, Large: 100_000, Removed: 10_000, Big: 5_000_000, Huge: 50_000_000, Polls: 4000, Opens: 20, Fetched: 120_000,
-		Delivered: 6000, Idle: []int{100, 1000, 3000, 10_000, 19_000}, IdleRow: 1000, Seconds: 2 * time.Second,
+		Delivered: 6000, Idle: []int{100, 1000, 3000, 9000}, IdleRow: 1000, Slow: 20, Seconds: 2 * time.Second, Pause: 2500 * time.Millisecond,
 	}
 	small = scale{
 		Name: "quick", Middle: 200, Large: 3000, Removed: 1000, Big: 5_000_000, Polls: 200, Opens: 4, Fetched: 4000, Delivered: 200,
-		Idle: []int{50, 200}, IdleRow: 200, Seconds: 300 * time.Millisecond,
+		Idle: []int{50, 200}, IdleRow: 200, Slow: 4, Seconds: 300 * time.Millisecond, Pause: 2500 * time.Millisecond,
 	}
 	tiny = scale{
 		Name: "tiny", Middle: 20, Large: 100, Removed: 50, Big: 100_000, Polls: 20, Opens: 2, Fetched: 40, Delivered: 16,
-		Idle: []int{10}, IdleRow: 10, Seconds: 50 * time.Millisecond,
+		Idle: []int{10}, IdleRow: 10, Slow: 1, Seconds: 50 * time.Millisecond,
 	}
 )
 
@@ -79,8 +82,8 @@ type job struct {
 	key, group string
 	curve      bool // of a plot alone: it has 3 turns at most
 	restart    bool // the server is started anew, for its memory is looked at
+	anew       bool // each round has data of its own
 	lmtp       bool
-	most       int                                 // of servers with a process for each session: the most connections; 0: any
 	prepare    func(s *server, round int) error    // untimed
 	prime      func(s *server, round int) []string // a load that is not measured, each time
 	load       func(s *server, round int) []string // what is measured
@@ -105,7 +108,9 @@ func (e *environment) jobs() []job {
 			key: key + "-plain", group: "fetch",
 			prepare: func(s *server, _ int) error { return e.makeUsers(s, pattern, users, messages, size, mixed) },
 			prime:   func(s *server, _ int) []string { return pop(s, "fetch", pattern, users, users, "-n", n(2*users)) },
-			load:    func(s *server, _ int) []string { return pop(s, "fetch", pattern, users, users, "-n", n(sessions)) },
+			load: func(s *server, _ int) []string {
+				return pop(s, "fetch", pattern, users, users, "-n", n(sessions/s.part))
+			},
 		}
 		ciphered := plain
 		ciphered.key = key + "-tls"
@@ -118,7 +123,7 @@ func (e *environment) jobs() []job {
 			prepare: func(s *server, _ int) error { return e.makeUsers(s, pattern, users, messages, 2000, mixed) },
 			prime:   func(s *server, _ int) []string { return pop(s, "poll", pattern, users, 1, "-n", n(2*users)) },
 			load: func(s *server, _ int) []string {
-				return pop(s, "poll", pattern, users, 4, join(warm, []string{"-n", n(sessions)})...)
+				return pop(s, "poll", pattern, users, 4, join(warm, []string{"-n", n(sessions / s.part)})...)
 			},
 		}
 	}
@@ -126,7 +131,7 @@ func (e *environment) jobs() []job {
 	firstSight := func(key, pattern string, naming int) job {
 		user := func(round int) string { return numbered(pattern, round) }
 		return job{
-			key: key, group: "large",
+			key: key, group: "large", anew: true,
 			prepare: func(s *server, round int) error { return e.linkLarge(s, user(round), naming) },
 			load:    func(s *server, round int) []string { return pop(s, "open", user(round), 1, 1, "-n", "1") },
 			after:   func(s *server, round int) error { return os.RemoveAll(filepath.Join(s.mail, user(round))) },
@@ -139,7 +144,7 @@ func (e *environment) jobs() []job {
 	present := func(key, pattern string, messages int) job {
 		user := func(round int) string { return numbered(pattern, round) }
 		return job{
-			key: key, group: "deliver", curve: true, lmtp: true,
+			key: key, group: "deliver", curve: true, lmtp: true, anew: true,
 			prepare: func(s *server, round int) error {
 				if messages == c.Large {
 					return e.linkLarge(s, user(round), named)
@@ -163,7 +168,7 @@ func (e *environment) jobs() []job {
 		prepare: func(s *server, _ int) error { return e.makeUsers(s, twoPattern, twos, c.Middle/2, 2000, mixed) },
 		prime:   func(s *server, _ int) []string { return pop(s, "fetch", twoPattern, twos, twos, "-n", n(2*twos)) },
 		load: func(s *server, _ int) []string {
-			return pop(s, "pipeline", twoPattern, twos, twos, "--commands", "RETR", "--depth", "16", "-n", n(c.Fetched/(c.Middle/2)))
+			return pop(s, "pipeline", twoPattern, twos, twos, "--commands", "RETR", "--depth", "16", "-n", n(c.Fetched/(c.Middle/2)/s.part))
 		},
 	})
 
@@ -172,10 +177,10 @@ func (e *environment) jobs() []job {
 		prepare: func(s *server, _ int) error { return e.linkLarge(s, "warm", named) },
 		prime:   func(s *server, _ int) []string { return pop(s, "open", "warm", 1, 1, "-n", "2") },
 		load: func(s *server, _ int) []string {
-			return pop(s, "open", "warm", 1, 1, "--warmup", "1ms", "-n", n(c.Opens))
+			return pop(s, "open", "warm", 1, 1, "--warmup", "1ms", "-n", n(c.Opens/s.part))
 		},
 	}, firstSight("large-names", "names%d", named), firstSight("large-sizes", "sizes%d", bare), job{
-		key: "remove", group: "remove",
+		key: "remove", group: "remove", anew: true,
 		prepare: func(s *server, round int) error {
 			return e.makeUsers(s, numbered("remove%d", round), 1, c.Removed, 2000, mixed)
 		},
@@ -189,7 +194,7 @@ func (e *environment) jobs() []job {
 			return os.RemoveAll(filepath.Join(s.mail, numbered("remove%d", round)))
 		},
 	}, job{
-		key: "deliver", group: "deliver", lmtp: true,
+		key: "deliver", group: "deliver", lmtp: true, anew: true,
 		prepare: func(s *server, round int) error {
 			return e.makeUsers(s, fmt.Sprintf("in%dx", round)+"%d", inbound, 0, 0, bare)
 		},
