@@ -30,18 +30,18 @@ TLS_PRIORITY=NORMAL:-VERS-ALL:+VERS-TLS1.3:-GROUP-ALL:+GROUP-X25519:-CIPHER-ALL:
 // courier sets up Debian's Courier: POP3 alone, since its LMTP is part of its mail server. It wants to be root.
 func (e *environment) courier(ctx context.Context, s *server) error {
 	if os.Getuid() != 0 {
-		return fmt.Errorf("Courier %w: its logins become other users, and this is not root", errAbsent)
+		return fmt.Errorf("%w: Courier's logins become other users, and this is not root", errAbsent)
 	}
 	s.lmtp, s.sessionsAreProcess, s.part = "", true, e.scale.Slow
 	root := filepath.Join(s.dir, "root")
 	s.mail = filepath.Join(root, "mail")
 	if err := os.MkdirAll(filepath.Join(root, "tmp"), 0o755); err != nil { //nolint:gosec // a root folder
-		return fmt.Errorf("Courier's root: %w", err)
+		return fmt.Errorf("the root folder of Courier: %w", err)
 	}
 	for _, name := range courierPackages {
 		file, err := e.download(ctx, name)
 		if err != nil {
-			return fmt.Errorf("Courier %w: Debian's package %s is not to be had: %w", errAbsent, name, err)
+			return fmt.Errorf("%w: Debian's package %s is not to be had: %w", errAbsent, name, err)
 		}
 		if _, err := output(ctx, root, "dpkg-deb", "--extract", file, root); err != nil {
 			_ = os.Remove(file) // it may be damaged
@@ -84,7 +84,7 @@ func (e *environment) courier(ctx context.Context, s *server) error {
 		write(pem, string(key)+string(certificate)), os.Chown(filepath.Join(root, pem), e.owner, e.owner), os.Chmod(filepath.Join(root, pem), 0o600),
 	)
 	if err != nil {
-		return fmt.Errorf("Courier's files: %w", err)
+		return fmt.Errorf("files of Courier: %w", err)
 	}
 	var users, secrets strings.Builder
 	for _, name := range e.users {
@@ -95,7 +95,7 @@ func (e *environment) courier(ctx context.Context, s *server) error {
 		cmd := inRoot(root, "/usr/lib/courier/courier-authlib/makedatprog", "-", "/etc/courier/"+file+".tmp", "/etc/courier/"+file+".dat")
 		cmd.Stdin = strings.NewReader(lines + ".\n")
 		if out, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("Courier's users: %w\n%s", err, out)
+			return fmt.Errorf("users of Courier: %w\n%s", err, out)
 		}
 	}
 	s.launch = func(s *server) error {
@@ -191,7 +191,7 @@ var (
 func (e *environment) libraries(ctx context.Context, root string) error {
 	own, err := filepath.Glob(filepath.Join(root, "usr/lib/*-linux-gnu"))
 	if err != nil || len(own) == 0 {
-		return fmt.Errorf("Courier's packages have no libraries (%w)", err)
+		return fmt.Errorf("the packages of Courier have no libraries (%w)", err)
 	}
 	path := "LD_LIBRARY_PATH=" + filepath.Join(root, "usr/lib") + ":" + own[0]
 	for _, program := range courierPrograms {
@@ -200,7 +200,7 @@ func (e *environment) libraries(ctx context.Context, root string) error {
 			return err
 		}
 		if m := missingLine.FindStringSubmatch(out); m != nil {
-			return fmt.Errorf("Courier %w: it needs %s (bench/compare/packages.txt)", errAbsent, m[1])
+			return fmt.Errorf("%w: Courier needs %s (bench/compare/packages.txt)", errAbsent, m[1])
 		}
 		for _, m := range libraryLine.FindAllStringSubmatch(out, -1) {
 			to := filepath.Join(root, m[1])

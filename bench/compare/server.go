@@ -115,7 +115,7 @@ func newEnvironment(ctx context.Context, o *options, dir string) (*environment, 
 	return e, nil
 }
 
-var errAbsent = errors.New("is left out")
+var errAbsent = errors.New("left out")
 
 // raiseLimit lets this process and those it starts have as many descriptors as the system allows.
 func raiseLimit() {

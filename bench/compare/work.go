@@ -19,7 +19,7 @@ type scale struct {
 	Idle                   []int
 	IdleRow                int // the number of idle sessions of the table
 	Slow                   int // Courier does one of so many sessions
-	Seconds                time.Duration
+	Hold                   time.Duration
 	// Pause is between the first sight of data and the load: times of files prove nothing while they are young.
 	Pause time.Duration
 }
@@ -27,15 +27,15 @@ type scale struct {
 var (
 	full = scale{
 		Name: "full", Middle: 1000, Large: 100_000, Removed: 10_000, Big: 5_000_000, Huge: 50_000_000, Polls: 4000, Opens: 20, Fetched: 120_000,
-		Delivered: 6000, Idle: []int{100, 1000, 3000, 9000}, IdleRow: 1000, Slow: 20, Seconds: 2 * time.Second, Pause: 2500 * time.Millisecond,
+		Delivered: 6000, Idle: []int{100, 1000, 3000, 9000}, IdleRow: 1000, Slow: 20, Hold: 2 * time.Second, Pause: 2500 * time.Millisecond,
 	}
 	small = scale{
 		Name: "quick", Middle: 200, Large: 3000, Removed: 1000, Big: 5_000_000, Polls: 200, Opens: 4, Fetched: 4000, Delivered: 200,
-		Idle: []int{50, 200}, IdleRow: 200, Slow: 4, Seconds: 300 * time.Millisecond, Pause: 2500 * time.Millisecond,
+		Idle: []int{50, 200}, IdleRow: 200, Slow: 4, Hold: 300 * time.Millisecond, Pause: 2500 * time.Millisecond,
 	}
 	tiny = scale{
 		Name: "tiny", Middle: 20, Large: 100, Removed: 50, Big: 100_000, Polls: 20, Opens: 2, Fetched: 40, Delivered: 16,
-		Idle: []int{10}, IdleRow: 10, Slow: 1, Seconds: 50 * time.Millisecond,
+		Idle: []int{10}, IdleRow: 10, Slow: 1, Hold: 50 * time.Millisecond,
 	}
 )
 
@@ -95,7 +95,7 @@ type job struct {
 func (e *environment) jobs() []job {
 	c := e.scale
 	n := func(i int) string { return fmt.Sprint(max(i, 1)) }
-	warm := []string{"--warmup", max(c.Seconds/2, 50*time.Millisecond).String()}
+	warm := []string{"--warmup", max(c.Hold/2, 50*time.Millisecond).String()}
 	pop := func(s *server, workload, pattern string, users, connections int, more ...string) []string {
 		return join([]string{workload, "--address", s.pop3, "--user", pattern, "--users", n(users), "-c", n(connections), "--timeout", "10m"}, more)
 	}
@@ -141,7 +141,7 @@ func (e *environment) jobs() []job {
 		return []string{"deliver", "--address", s.lmtp, "--recipient", pattern + "@example.org", "--users", n(users), "-c", n(connections), "-n", n(messages), "--size", n(size), "--timeout", "10m"}
 	}
 	// Deliveries to one maildrop that has so many messages, which were seen.
-	present := func(key, pattern string, messages int) job {
+	present := func(key, pattern string, messages, delivered int) job {
 		user := func(round int) string { return numbered(pattern, round) }
 		return job{
 			key: key, group: "deliver", curve: true, lmtp: true, anew: true,
@@ -152,7 +152,7 @@ func (e *environment) jobs() []job {
 				return e.makeUsers(s, user(round), 1, messages, 2000, named)
 			},
 			prime: func(s *server, round int) []string { return pop(s, "poll", user(round), 1, 1, "-n", "2") },
-			load:  func(s *server, round int) []string { return deliver(s, user(round), 1, 1, c.Delivered/3, 10_000) },
+			load:  func(s *server, round int) []string { return deliver(s, user(round), 1, 1, delivered, 10_000) },
 		}
 	}
 	list := []job{poll("poll-10", pollPattern, polls, 10, c.Polls, false)}
@@ -201,12 +201,12 @@ func (e *environment) jobs() []job {
 		load: func(s *server, round int) []string {
 			return deliver(s, fmt.Sprintf("in%dx", round)+"%d", inbound, inbound, c.Delivered, 10_000)
 		},
-	}, present("deliver-0", "empty%d", 0), present("deliver-1000", "some%d", c.Middle), present("deliver-100000", "full", c.Large))
+	}, present("deliver-0", "empty%d", 0, c.Delivered/3), present("deliver-1000", "some%d", c.Middle, c.Delivered/3), present("deliver-100000", "full", c.Large, c.Delivered/20))
 
 	for _, at := range c.Idle {
 		for _, mode := range []string{"plain", "tls"} {
 			idle := func(s *server, connections int) []string {
-				args := pop(s, "idle", idlePattern, connections, connections, "-d", c.Seconds.String())
+				args := pop(s, "idle", idlePattern, connections, connections, "-d", c.Hold.String())
 				if mode == "tls" {
 					return secure(s, args)
 				}
@@ -225,7 +225,7 @@ func (e *environment) jobs() []job {
 			key: "memory-" + m.key, group: "memory", restart: true, curve: true,
 			prepare: func(s *server, _ int) error { return e.makeUsers(s, m.pattern, 4, m.messages, m.size, mixed) },
 			load: func(s *server, _ int) []string {
-				return pop(s, "fetch", m.pattern, 4, 4, "-d", max(c.Seconds*2, 100*time.Millisecond).String())
+				return pop(s, "fetch", m.pattern, 4, 4, "-d", max(c.Hold*2, 100*time.Millisecond).String())
 			},
 		})
 	}
