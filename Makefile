@@ -3,7 +3,7 @@
 # The module files change by hand only.
 export GOFLAGS := $(GOFLAGS) -mod=readonly
 
-.PHONY: help build run test install-packages lint fmt race counts fuzz clean
+.PHONY: help build run test bench install-packages lint fmt race counts fuzz clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' Makefile
@@ -21,7 +21,7 @@ test: install-packages ## install what the tests need (apt-get), then run all of
 install-packages: ## install what the tests need (apt-get, by sudo if need be)
 	@scripts/install-packages test/packages.txt
 
-SCRIPTS = .ci/run demo/run scripts/fuzz scripts/install-packages
+SCRIPTS = .ci/run bench/compare/run demo/run scripts/fuzz scripts/install-packages
 
 lint: ## look for faults and for the wrong format
 	go tool -modfile=tools.mod golangci-lint run
@@ -38,6 +38,9 @@ counts: ## hold memory and allocations to their bounds, which the race detector 
 
 fuzz: ## run each fuzz target for 10 seconds
 	@scripts/fuzz
+
+bench: ## compare dewey with Dovecot and Courier, and write docs/BENCHMARKS.md (an hour; BENCH="--quick": 3 minutes)
+	@bench/compare/run $(BENCH)
 
 clean: ## remove what make built; keeps dewey-data
 	rm -rf bin

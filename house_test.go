@@ -44,6 +44,7 @@ var rooms = map[string][]string{
 	"auth/passwdfile/scheme": {},
 	"history":                {"maildrop", "pop3server"},
 	"bench":                  {},
+	"bench/compare":          {"bench"},
 	"cmd/dewey":              {"*"},
 	"test/clients":           {},
 	"test/mta":               {},
