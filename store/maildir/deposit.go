@@ -70,15 +70,11 @@ func (s *Store) Deposit(ctx context.Context, owner maildrop.Owner) (maildrop.Dep
 
 // openTmp opens tmp/, and makes it if it is missing: no message can be lost with it.
 func (b *box) openTmp(whose *unix.Stat_t) (int, error) {
-	fd, path, err := b.openFolder(inTmp)
+	fd, _, err := b.openFolder(inTmp)
 	if !errors.Is(err, unix.ENOENT) {
 		return fd, err
 	}
-	err = os.Mkdir(path, os.FileMode(whose.Mode&0o777)|0o700)
-	if err == nil {
-		err = adopt(path, whose)
-	}
-	if err != nil && !errors.Is(err, os.ErrExist) {
+	if err = b.makeFolder(inTmp.String(), whose); err != nil && !errors.Is(err, os.ErrExist) {
 		return -1, fmt.Errorf("making a Maildir: %w", err)
 	}
 	fd, _, err = b.openFolder(inTmp)

@@ -38,3 +38,22 @@ func makeAll(path string) error {
 	made := os.NewFile(uintptr(fd), path)
 	return errors.Join(made.Chown(int(above.Uid), int(above.Gid)), made.Close())
 }
+
+// makeFolder makes a folder in a Maildir, for those who have that: owner is the Maildir's. os.ErrExist if it is there.
+func (b *box) makeFolder(name string, owner *unix.Stat_t) error {
+	path, mode := b.file(name), owner.Mode&0o777|0o700
+	if err := b.mkdirAt(name, mode); err != nil {
+		return &os.PathError{Op: "mkdir", Path: path, Err: err}
+	}
+	// By its descriptor alone, as above.
+	fd, err := b.openAt(name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	made := os.NewFile(uintptr(fd), path)
+	var st unix.Stat_t
+	if err = unix.Fstat(fd, &st); err == nil && st.Mode&0o777 != mode { // the umask
+		err = unix.Fchmod(fd, st.Mode&0o7000|mode)
+	}
+	return errors.Join(err, adoptFile(made, owner), made.Close())
+}

@@ -187,7 +187,8 @@ type box struct {
 
 	// Of a folder's: the owner's own Maildir, in which it is, and the folder's name as in maildrop.Life.
 	home, name string
-	bound      int // the descriptor that it is bound to, plus one; 0: none
+	served     string // the suffix of the unique-ids that are served: see distinct
+	bound      int    // the descriptor that it is bound to, plus one; 0: none
 }
 
 func (b *box) file(name string) string { return filepath.Join(b.root, name) }
@@ -240,16 +241,9 @@ func prepare(root string) (whose *unix.Stat_t, made bool, err error) {
 	if err := unix.Stat(root, &st); err != nil {
 		return nil, false, &os.PathError{Op: "stat", Path: root, Err: err}
 	}
+	b := box{root: root}
 	for _, name := range []string{"tmp", "new", "cur"} {
-		path := filepath.Join(root, name)
-		err := os.Mkdir(path, os.FileMode(st.Mode&0o777)|0o700)
-		if errors.Is(err, os.ErrExist) {
-			continue
-		}
-		if err == nil {
-			err = adopt(path, &st)
-		}
-		if err != nil {
+		if err := b.makeFolder(name, &st); err != nil && !errors.Is(err, os.ErrExist) {
 			return nil, false, fmt.Errorf("making a Maildir: %w", err)
 		}
 	}
@@ -269,16 +263,8 @@ func (b *box) listsMail() bool {
 	return len(records) > 0
 }
 
-// adopt gives a folder that root made in somebody's Maildir to him.
-func adopt(path string, owner *unix.Stat_t) error {
-	if os.Geteuid() != 0 || owner.Uid == 0 {
-		return nil
-	}
-	return os.Lchown(path, int(owner.Uid), int(owner.Gid))
-}
-
-// adoptFile does the same with a file that is open. Who is not root can still keep the group, so that
-// others of it, Dovecot for one, can go on with the file.
+// adoptFile gives a file or folder that root made in somebody's Maildir to him. Who is not root can still keep the
+// group, so that others of it, Dovecot for one, can go on with it.
 func adoptFile(file *os.File, owner *unix.Stat_t) error {
 	if os.Geteuid() != 0 {
 		if int(owner.Gid) != os.Getegid() {

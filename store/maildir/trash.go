@@ -138,10 +138,7 @@ func (b *box) makeTrash() (*trash, error) {
 		err = b.statRoot(&owner)
 	}
 	if err == nil {
-		err = b.mkdirAt(trashName, 0o700)
-	}
-	if err == nil {
-		err = adopt(path, &owner)
+		err = b.makeFolder(trashName, &owner)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("making a folder for removed messages: %w", err)
@@ -157,21 +154,27 @@ func (t *trash) close() { _ = unix.Close(t.dir) }
 
 func (t *trash) path(name string) string { return t.file(filepath.Join(trashName, name)) }
 
-// open opens a file in the folder, which must be a regular one and no link.
+// open opens a file in the folder, which must be a regular one and no link, and without another name if it is to be
+// written to: that could be anybody's.
 func (t *trash) open(name string, flags int) (*os.File, int64, error) {
 	fd, err := unix.Openat(t.dir, name, flags|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0o600)
 	if err != nil {
 		return nil, 0, &os.PathError{Op: "open", Path: t.path(name), Err: err}
 	}
 	file := os.NewFile(uintptr(fd), t.path(name))
-	st, err := file.Stat()
-	if err == nil && !st.Mode().IsRegular() {
+	var st unix.Stat_t
+	switch err = unix.Fstat(fd, &st); {
+	case err != nil:
+		err = &os.PathError{Op: "fstat", Path: file.Name(), Err: err}
+	case st.Mode&unix.S_IFMT != unix.S_IFREG:
 		err = fmt.Errorf("%w: %s is not a regular file", maildrop.ErrDamaged, file.Name())
+	case flags&unix.O_ACCMODE != unix.O_RDONLY && st.Nlink != 1:
+		err = fmt.Errorf("%w: %s has %d names, one alone would be right", maildrop.ErrDamaged, file.Name(), st.Nlink)
 	}
 	if err != nil {
 		return nil, 0, errors.Join(err, file.Close())
 	}
-	return file, st.Size(), nil
+	return file, st.Size, nil
 }
 
 // each calls f with what the list says, the message that was removed first at the beginning. A last line without an end
@@ -255,8 +258,30 @@ func (t *trash) foreign() error {
 	return fmt.Errorf("%w: %s does not begin with %q", maildrop.ErrDamaged, t.path(trashList), trashHead)
 }
 
-// add puts entries at the end of the list, durably.
-func (t *trash) add(entries []trashed) (err error) {
+// errLong says that the list has reached its bound.
+var errLong = errors.New("the list of removed messages has no room")
+
+// add puts entries at the end of the list, durably. Where there is no room, the lines go that are without a file;
+// maildrop.ErrFull if that is not enough. The caller has locked the Maildir.
+func (t *trash) add(entries []trashed) error {
+	err := t.appendEntries(entries)
+	if !errors.Is(err, errLong) {
+		return err
+	}
+	s, err := t.stock()
+	if err == nil {
+		err = t.replace(s.entries)
+	}
+	if err == nil {
+		err = t.appendEntries(entries)
+	}
+	if errors.Is(err, errLong) {
+		err = fmt.Errorf("%w: %w: %s may have %d octets", maildrop.ErrFull, err, t.path(trashList), mostTrash)
+	}
+	return err
+}
+
+func (t *trash) appendEntries(entries []trashed) (err error) {
 	file, size, err := t.open(trashList, unix.O_RDWR|unix.O_APPEND)
 	if errors.Is(err, unix.ENOENT) {
 		if file, size, err = t.open(trashList, unix.O_RDWR|unix.O_APPEND|unix.O_CREAT|unix.O_EXCL); err == nil {
@@ -289,6 +314,9 @@ func (t *trash) add(entries []trashed) (err error) {
 	for i := range entries {
 		lines = entries[i].append(lines)
 	}
+	if size+int64(len(lines)) > mostTrash {
+		return errLong
+	}
 	if err := t.failing("append", file.Name()); err != nil {
 		return err
 	}
@@ -304,7 +332,13 @@ func (t *trash) add(entries []trashed) (err error) {
 
 // begin makes a list without entries, and the folder, durable: a list with entries is in a folder that is.
 func (t *trash) begin(file *os.File) error {
-	err := file.Truncate(0)
+	start, err := io.ReadAll(io.NewSectionReader(file, 0, int64(len(trashHead))))
+	if err == nil && !strings.HasPrefix(trashHead, string(start)) {
+		err = t.foreign()
+	}
+	if err == nil {
+		err = file.Truncate(0)
+	}
 	if err == nil {
 		_, err = file.WriteString(trashHead)
 	}
@@ -320,13 +354,13 @@ func (t *trash) begin(file *os.File) error {
 	return err
 }
 
-// adopt gives a file to whom the folder belongs.
+// adopt gives a file to whom the folder belongs, and to those who share it.
 func (t *trash) adopt(file *os.File) error {
 	var owner unix.Stat_t
 	if err := unix.Fstat(t.dir, &owner); err != nil {
 		return &os.PathError{Op: "fstat", Path: t.file(trashName), Err: err}
 	}
-	return adoptFile(file, &owner)
+	return errors.Join(file.Chmod(os.FileMode(owner.Mode&0o666|0o600)), adoptFile(file, &owner))
 }
 
 // replace writes the list anew, durably.

@@ -121,3 +121,83 @@ func TestTrashNameTwice(t *testing.T) {
 		t.Errorf("left are %q", names)
 	}
 }
+
+// A list that is another file's name, or does not begin as one, is not written to, and nothing is removed.
+func TestTrashListIsForeign(t *testing.T) {
+	for _, text := range []string{"", "private", trashHead, "dewey-removed 2\nx\n"} {
+		for _, linked := range []bool{true, false} {
+			if !linked && strings.HasPrefix(trashHead, text) {
+				continue
+			}
+			f := newFixture(t)
+			f.owner.Life.Undelete = fortnight
+			f.deliver("Subject: 1\n")
+			before := f.ids()
+			f.put("dewey-removed/list", text)
+			list := filepath.Join(f.root, "dewey-removed", "list")
+			if linked {
+				f.check(os.Link(list, filepath.Join(filepath.Dir(f.root), "other")))
+			}
+			d := f.open()
+			if err := d.Remove(t.Context(), []int{1}); !errors.Is(err, maildrop.ErrDamaged) {
+				t.Errorf("%q, linked %v: Remove: %v, want ErrDamaged", text, linked, err)
+			}
+			f.close(d)
+			f.wantIDs("left", f.ids(), before)
+			if got := f.get("dewey-removed/list"); got != text {
+				t.Errorf("linked %v: the list was %q and is %q", linked, text, got)
+			}
+		}
+	}
+}
+
+// A list that has reached its bound loses the lines without files; if all have one, nothing is removed.
+func TestTrashListIsFull(t *testing.T) {
+	f := newFixture(t)
+	f.owner.Life.Undelete = fortnight
+	f.deliver("Subject: 1\n")
+	f.deliver("Subject: 2\n")
+	f.put("dewey-removed/list", trashHead+strings.Repeat("1 "+strings.Repeat("x", 50)+" new i :a\n", (64<<20-16)/62))
+	f.remove(1)
+	if got := f.get("dewey-removed/list"); len(got) > 400 || len(f.trashed()) != 1 {
+		t.Errorf("the list has %d octets, %d messages", len(got), len(f.trashed()))
+	}
+	var b strings.Builder
+	b.WriteString(f.get("dewey-removed/list"))
+	for i := 0; b.Len() < 64<<20-60; i++ {
+		name := fmt.Sprintf("x%d", i)
+		f.put("dewey-removed/"+name, "")
+		keys := strings.Repeat("1", min(16_000, max(1, 64<<20-80-b.Len())))
+		fmt.Fprintf(&b, "%d %s new i%d S%s :a\n", time.Now().Unix(), name, i, keys)
+	}
+	f.put("dewey-removed/list", b.String())
+	before := f.ids()
+	d := f.open()
+	if err := d.Remove(t.Context(), []int{1}); !errors.Is(err, maildrop.ErrFull) {
+		t.Errorf("Remove: %v, want ErrFull", err)
+	}
+	f.close(d)
+	f.wantIDs("left", f.ids(), before)
+	if got := f.get("dewey-removed/list"); got != b.String() {
+		t.Error("the list has changed")
+	}
+}
+
+// The folder for removed messages, and its list, are for those who share the Maildir.
+func TestTrashIsShared(t *testing.T) {
+	f := newFixture(t)
+	f.owner.Life.Undelete = fortnight
+	f.deliver("Subject: 1\n")
+	for _, name := range []string{".", "new"} {
+		f.check(os.Chmod(filepath.Join(f.root, name), os.ModeSetgid|0o770))
+	}
+	f.remove(1)
+	f.sweep(time.Now().Add(fortnight / 2))
+	for name, want := range map[string]os.FileMode{"dewey-removed": os.ModeDir | os.ModeSetgid | 0o770, "dewey-removed/list": 0o660} {
+		st, err := os.Lstat(filepath.Join(f.root, name))
+		f.check(err)
+		if st.Mode() != want {
+			t.Errorf("%s has the mode %v, want %v", name, st.Mode(), want)
+		}
+	}
+}
