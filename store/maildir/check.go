@@ -67,6 +67,7 @@ type CheckOptions struct {
 	Repair      bool          // what is sound to mend is mended
 	DropMissing bool          // with Repair: records of messages whose files are not there are dropped
 	Wait        time.Duration // for a session that is open, in each Maildir; 0: not at all
+	Now         time.Time     // by which deliveries have died; zero: now
 }
 
 // Checked is what Check has seen.
@@ -122,6 +123,9 @@ func (s *Store) Check(ctx context.Context, owner maildrop.Owner, opts CheckOptio
 		folders, err := own.allFolders()
 		boxes, errs = append(boxes, folders...), append(errs, err)
 		defer unbindAll(folders)
+	}
+	if opts.Now.IsZero() {
+		opts.Now = time.Now()
 	}
 	validities := map[uint32]string{}
 	for i, b := range boxes {

@@ -247,7 +247,7 @@ func (c *checker) lookTmp() error {
 			continue
 		}
 		last := time.Unix(0, max(latest(&st), st.Atim.Nano()))
-		if time.Since(last) < abandoned {
+		if c.opts.Now.Sub(last) < abandoned {
 			continue
 		}
 		n++

@@ -27,7 +27,7 @@ func (c *checker) repair(ctx context.Context) error {
 	step(c.makeFolders, KindFolder)
 	step(c.oneName, KindTwo)
 	step(c.ownNames, KindSame)
-	step(func() error { return c.tidyTmp(time.Now()) }, KindTmp)
+	step(func() error { return c.tidyTmp(c.opts.Now) }, KindTmp)
 	step(func() error { return c.mendList(ctx) }, KindListLine, KindListOrder, KindListTwice, KindUIDTwice, KindBaseTwice, KindListTorn,
 		KindListOld, KindIDTwice, KindMissing, KindSize, KindKept, KindListLock, KindTemporary)
 	step(c.mendWitness, KindWitness)
@@ -165,7 +165,8 @@ func (c *checker) mendWitness() error {
 
 // mendTrash writes the list of what can be brought back anew, unless something in it is for a person to see.
 func (c *checker) mendTrash() error {
-	if err := c.lookTrash(context.Background()); err != nil || !c.trash.change || c.trash.kept {
+	now := checker{box: c.box, opts: c.opts, whose: c.whose, byBase: c.byBase, files: c.files}
+	if err := now.lookTrash(context.Background()); err != nil || !now.trash.change || now.trash.kept {
 		return err
 	}
 	t, err := c.openTrash()
@@ -173,5 +174,5 @@ func (c *checker) mendTrash() error {
 		return err
 	}
 	defer t.close()
-	return t.replace(c.trash.lines)
+	return t.replace(now.trash.lines)
 }

@@ -24,6 +24,7 @@ type checkedTrash struct {
 // lookTrash looks at dewey-removed/: its list, and the files that are there.
 func (c *checker) lookTrash(context.Context) error {
 	c.trash = checkedTrash{}
+	before := len(c.problems)
 	t, err := c.openTrash()
 	if errors.Is(err, maildrop.ErrDamaged) {
 		c.trashError(trashName, reason(err)+", so nothing can be removed", "put a folder there, with what was in it")
@@ -94,6 +95,11 @@ func (c *checker) lookTrash(context.Context) error {
 		}
 		c.tell(p)
 	}
+	for i := before; i < len(c.problems) && c.trash.kept; i++ {
+		if p := &c.problems[i]; p.Mends {
+			p.Mends, p.Advice = false, "it is repaired when what a person has to see to in this list is"
+		}
+	}
 	return nil
 }
 
@@ -147,11 +153,11 @@ func (c *checker) trashLine(number int, line string, files map[string]time.Time)
 		Kind: KindTrashLine, Severity: SeverityWarning, File: trashName + "/" + trashList, Line: number, Mends: !names,
 		What: fmt.Sprintf("can't be read: %.80q", text), Advice: "a repair leaves it out: its file is not there",
 	}
-	if !whole {
+	switch {
+	case names:
+		p.Advice = "its file is there; mend the line, or move the file to new/ to have it back as a new message"
+	case !whole:
 		p.Severity, p.What = SeverityNote, "the last line has no end: its message was not removed"
-	}
-	if names {
-		p.Severity, p.Advice = SeverityWarning, "its file is there; mend the line, or move the file to new/ to have it back as a new message"
 	}
 	c.trash.kept = c.trash.kept || names
 	c.trash.change = true
