@@ -190,12 +190,14 @@ type checker struct {
 	owner maildrop.Owner
 
 	problems []Problem
-	told     map[Kind]int
+	told     map[sort]int
 	busy     bool
 	locked   bool // the Maildir is, so that it can be repaired
 
 	whose   unix.Stat_t
-	whole   bool // new/ and cur/ are there, and were read
+	whole   bool            // new/ and cur/ are there, and were read
+	still   bool            // nothing changed meanwhile
+	seen    map[string]bool // base names of messages, also of those that have moved since
 	files   []checkedFile
 	byBase  map[string]int
 	doubles []double
@@ -206,19 +208,27 @@ type checker struct {
 	fixing  bool                    // the list is to be written, under its lock
 }
 
-// mostTold is how many problems of a kind are told of one Maildir.
+// mostTold is how many problems of a kind are told of one Maildir, of those that are as grave, and mended alike.
 const mostTold = 50
+
+// A sort is of problems that are counted together.
+type sort struct {
+	Kind
+	Severity
+	mends bool
+}
 
 func (c *checker) tell(p Problem) {
 	if c.told == nil {
-		c.told = map[Kind]int{}
+		c.told = map[sort]int{}
 	}
 	p.Maildir = c.root
-	c.told[p.Kind]++
-	if c.told[p.Kind] == mostTold {
-		p.What, p.File, p.Line = "more problems of this kind, which are not told", "", 0
+	s := sort{p.Kind, p.Severity, p.Mends}
+	c.told[s]++
+	if c.told[s] == mostTold {
+		p.What, p.File, p.Line = fmt.Sprintf("more problems of the kind %q are not told", p.Kind), "", 0
 	}
-	if c.told[p.Kind] <= mostTold {
+	if c.told[s] <= mostTold {
 		c.problems = append(c.problems, p)
 	}
 }
@@ -334,8 +344,8 @@ func (c *checker) hold(ctx context.Context) (release func(), err error) {
 		return nil, err
 	}
 	c.tell(Problem{
-		Kind: KindLock, Severity: SeverityError, File: lockName, What: "can't be locked, so nobody can log in: " + reason(err),
-		Advice: "see to it that the Maildir's owner, as whom dewey runs, can write to it",
+		Kind: KindLock, Severity: SeverityError, File: lockName, What: "can't be locked: " + reason(err),
+		Advice: "run this as whom dewey serve runs; if it is so then too, nobody can log in: give it to the Maildir's owner",
 	})
 	return func() {}, nil
 }

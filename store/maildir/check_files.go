@@ -87,33 +87,32 @@ func (c *checker) lookFiles(ctx context.Context) error {
 	if !c.whole {
 		return nil
 	}
-	lists := [2]*listing{}
 	for _, f := range []folder{inNew, inCur} {
 		if err := c.oddNames(f); err != nil {
 			return err
 		}
-		l, err := c.scan(ctx, f)
-		if err != nil {
-			return err
-		}
-		lists[f] = l
+	}
+	lists, err := c.settled(ctx)
+	if err != nil {
+		return err
+	}
+	for f, l := range lists {
 		slices.Sort(l.others)
 		for _, name := range l.others {
 			c.tell(Problem{
-				Kind: KindNoFile, Severity: SeverityWarning, File: f.String() + "/" + name,
+				Kind: KindNoFile, Severity: SeverityWarning, File: folder(f).String() + "/" + name,
 				What: "is not a regular file, and is not served", Advice: "see what it is, and move it away",
 			})
 		}
 	}
-	if _, err := c.back(ctx, lists[inNew]); err != nil {
-		return err
-	}
+	c.seen = map[string]bool{}
 	c.byBase = map[string]int{}
 	byInode := map[fileID]int{}
 	for f, l := range lists {
 		slices.Sort(l.names)
 		for _, name := range l.names {
 			file := checkedFile{place: place{name, folder(f)}}
+			c.seen[file.base()] = true
 			err := c.statAt(file.path(), &file.st, unix.AT_SYMLINK_NOFOLLOW)
 			if errors.Is(err, unix.ENOENT) {
 				continue
@@ -125,6 +124,29 @@ func (c *checker) lookFiles(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// settled reads both folders. If it matters what is not there it waits until nothing has changed meanwhile: a rename may
+// hide a file.
+func (c *checker) settled(ctx context.Context) (lists [2]*listing, err error) {
+	for range 5 {
+		for _, f := range []folder{inNew, inCur} {
+			if lists[f], err = c.scan(ctx, f); err != nil {
+				return lists, err
+			}
+		}
+		quiet, err := c.back(ctx, lists[inNew])
+		c.still = quiet && lists[inCur].stable
+		if err != nil || c.still || !c.opts.DropMissing {
+			return lists, err
+		}
+		select {
+		case <-time.After(max(lists[inNew].stamp.step(), lists[inCur].stamp.step())):
+		case <-ctx.Done():
+			return lists, ctx.Err()
+		}
+	}
+	return lists, nil
 }
 
 func (c *checker) lookFile(file checkedFile, byInode map[fileID]int) {

@@ -400,7 +400,7 @@ func (c *checker) lookMissing() {
 	if !c.whole {
 		return
 	}
-	here := func(rec uidlist.Record) bool { return c.message(rec.Base) != nil }
+	here := func(rec uidlist.Record) bool { return c.seen[rec.Base] }
 	n := 0
 	for i := range c.list.Records {
 		if !here(c.list.Records[i]) {
@@ -416,10 +416,10 @@ func (c *checker) lookMissing() {
 		Advice: "none is needed; --drop-missing drops them",
 	}
 	switch {
-	case len(c.files) == 0 && n > mostChanged:
+	case len(c.seen) == 0 && n > mostChanged:
 		p.Severity, p.What = SeverityWarning, fmt.Sprintf("none of the %d messages that it has is there", n)
 		p.Advice = "see whether the mail is somewhere else; the records are never dropped"
-	case c.opts.DropMissing:
+	case c.opts.DropMissing && c.still:
 		p.Mends, p.Advice = true, "a repair drops them"
 		c.list.Records = slices.DeleteFunc(c.list.Records, func(rec uidlist.Record) bool { return !here(rec) })
 		c.list.change = true

@@ -301,3 +301,41 @@ func TestCheckFolderFails(t *testing.T) {
 		t.Errorf("%+v, %v", got, err)
 	}
 }
+
+// While an IMAP server changes flags all the time no record is taken for one of a message that is not there.
+func TestCheckWhileRenamed(t *testing.T) {
+	f := sixMessages(t)
+	before := f.ids()
+	stop := make(chan struct{})
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		names := [2]string{f.any(), f.root + "/cur/" + f.any() + ":2,"}
+		names[0] = f.root + "/new/" + names[0]
+		for i := 0; ; i++ {
+			if err := os.Rename(names[i%2], names[1-i%2]); err != nil {
+				t.Error(err)
+				return
+			}
+			select {
+			case <-stop:
+				return
+			default:
+			}
+		}
+	}()
+	for range 100 {
+		got := f.checked(maildir.CheckOptions{})
+		if n := len(got.Problems); n > 0 {
+			t.Errorf("%v", got.Problems)
+			break
+		}
+	}
+	f.checked(maildir.CheckOptions{Repair: true, DropMissing: true})
+	close(stop)
+	<-done
+	f.restart()
+	if now := f.ids(); !slices.Equal(now, before) {
+		t.Errorf("unique-ids %q, before %q", now, before)
+	}
+}
