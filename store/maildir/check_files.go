@@ -126,8 +126,8 @@ func (c *checker) lookFiles(ctx context.Context) error {
 	return nil
 }
 
-// settled reads both folders. If it matters what is not there it waits until nothing has changed meanwhile: a rename may
-// hide a file.
+// settled reads both folders, until nothing has changed meanwhile: a rename may hide a file. It waits longer for that if it
+// matters what is not there.
 func (c *checker) settled(ctx context.Context) (lists [2]*listing, err error) {
 	for range 5 {
 		for _, f := range []folder{inNew, inCur} {
@@ -137,11 +137,15 @@ func (c *checker) settled(ctx context.Context) (lists [2]*listing, err error) {
 		}
 		quiet, err := c.back(ctx, lists[inNew])
 		c.still = quiet && lists[inCur].stable
-		if err != nil || c.still || !c.opts.DropMissing {
+		if err != nil || c.still {
 			return lists, err
 		}
+		pause := tick
+		if c.opts.DropMissing {
+			pause = max(lists[inNew].stamp.step(), lists[inCur].stamp.step())
+		}
 		select {
-		case <-time.After(max(lists[inNew].stamp.step(), lists[inCur].stamp.step())):
+		case <-time.After(pause):
 		case <-ctx.Done():
 			return lists, ctx.Err()
 		}
@@ -155,7 +159,7 @@ func (c *checker) lookFile(file checkedFile, byInode map[fileID]int) {
 		c.lookDouble(i, file)
 		return
 	}
-	if i, linked := byInode[file.id()]; linked {
+	if i, linked := byInode[file.id()]; linked && file.st.Nlink > 1 {
 		c.tell(Problem{
 			Kind: KindLinked, Severity: SeverityNote, File: file.path(),
 			What: "is the same file as " + c.files[i].path() + ", under another name: they are two messages", Advice: "none is needed",
@@ -169,6 +173,10 @@ func (c *checker) lookFile(file checkedFile, byInode map[fileID]int) {
 // lookDouble looks at a second file of one base name: see loader.found.
 func (c *checker) lookDouble(i int, second checkedFile) {
 	first := &c.files[i]
+	if first.id() == second.id() && second.st.Nlink == 1 { // it has moved meanwhile
+		*first = second
+		return
+	}
 	if first.id() == second.id() {
 		d := double{*first, second}
 		if len(second.name) >= len(first.name) { // it has more flags, or stands in cur/

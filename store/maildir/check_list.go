@@ -397,7 +397,7 @@ func (c *checker) lookKept() {
 // lookMissing counts records whose files are not there. Whoever else removes mail leaves them; but files may be away for a
 // moment only, a restore or a mount under way, so that they are dropped at a person's word alone, and never all.
 func (c *checker) lookMissing() {
-	if !c.whole {
+	if !c.whole || !c.still {
 		return
 	}
 	here := func(rec uidlist.Record) bool { return c.seen[rec.Base] }
@@ -419,7 +419,7 @@ func (c *checker) lookMissing() {
 	case len(c.seen) == 0 && n > mostChanged:
 		p.Severity, p.What = SeverityWarning, fmt.Sprintf("none of the %d messages that it has is there", n)
 		p.Advice = "see whether the mail is somewhere else; the records are never dropped"
-	case c.opts.DropMissing && c.still:
+	case c.opts.DropMissing:
 		p.Mends, p.Advice = true, "a repair drops them"
 		c.list.Records = slices.DeleteFunc(c.list.Records, func(rec uidlist.Record) bool { return !here(rec) })
 		c.list.change = true

@@ -339,3 +339,26 @@ func TestCheckWhileRenamed(t *testing.T) {
 		t.Errorf("unique-ids %q, before %q", now, before)
 	}
 }
+
+// Of two names of a message the one that is to go comes back, should the other one not be there any more.
+func TestCheckSecondNameStays(t *testing.T) {
+	f := sixMessages(t)
+	second := f.root + "/cur/" + f.any() + ":2,S"
+	f.check(os.Link(f.root+"/new/"+f.any(), second))
+	f.put("tmp/old", "x")
+	before := f.stored()
+	f.store.SetFault(func(op, path string) error { // the last thing before repairs: the folders are read in new/, cur/, tmp/
+		if op == "readdir" && strings.HasSuffix(path, "/tmp") {
+			_ = os.Remove(second)
+		}
+		return nil
+	})
+	f.checked(maildir.CheckOptions{Repair: true})
+	if now := f.stored(); !slices.Equal(now, before) || !exists(f.root+"/new/"+f.any()) {
+		t.Errorf("%q, before %q", now, before)
+	}
+	entries, err := os.ReadDir(f.root + "/tmp")
+	if err != nil || len(entries) != 1 {
+		t.Errorf("left in tmp: %v, %v", entries, err)
+	}
+}

@@ -58,31 +58,43 @@ func (c *checker) makeFolders() error {
 	return c.syncRoot()
 }
 
-// oneName removes second names of messages, after it has seen that the first one stays.
+// oneName removes second names of messages.
 func (c *checker) oneName() error {
 	for _, d := range c.doubles {
-		var stays, goes unix.Stat_t
-		err1 := c.statAt(d.stays.path(), &stays, unix.AT_SYMLINK_NOFOLLOW)
-		err2 := c.statAt(d.goes.path(), &goes, unix.AT_SYMLINK_NOFOLLOW)
-		if err1 != nil || err2 != nil || stays.Dev != goes.Dev || stays.Ino != goes.Ino {
-			continue // somebody has moved it
-		}
-		fd, path, err := c.openFolder(d.goes.in)
-		if err != nil {
-			return err
-		}
-		err = unix.Unlinkat(fd, d.goes.name, 0)
-		if errors.Is(err, unix.ENOENT) {
-			err = nil
-		}
-		if err == nil {
-			err = unix.Fsync(fd)
-		}
-		if err = errors.Join(err, unix.Close(fd)); err != nil {
-			return fmt.Errorf("removing the name %s from %s: %w", d.goes.name, path, err)
+		if err := c.removeName(d); err != nil {
+			return fmt.Errorf("removing the name %s: %w", c.file(d.goes.path()), err)
 		}
 	}
 	return nil
+}
+
+// removeName puts a name aside first: if somebody has moved the message meanwhile, that is its only one, and comes back.
+func (c *checker) removeName(d double) (err error) {
+	from, _, err := c.openFolder(d.goes.in)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, unix.Close(from)) }()
+	tmp, err := c.openTmp(&c.whose)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, unix.Close(tmp)) }()
+	aside := newName()
+	err = moveFile(from, d.goes.name, tmp, aside, d.goes.id())
+	if errors.Is(err, unix.ENOENT) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	var stays, goes unix.Stat_t
+	err1 := c.statAt(d.stays.path(), &stays, unix.AT_SYMLINK_NOFOLLOW)
+	err2 := unix.Fstatat(tmp, aside, &goes, unix.AT_SYMLINK_NOFOLLOW)
+	if err1 != nil || err2 != nil || stays.Dev != goes.Dev || stays.Ino != goes.Ino {
+		return errors.Join(moveFile(tmp, aside, from, d.goes.name, d.goes.id()), unix.Fsync(from))
+	}
+	return errors.Join(unix.Unlinkat(tmp, aside, 0), unix.Fsync(from))
 }
 
 // ownNames gives names of their own to messages with those of others, as a session does.
