@@ -66,7 +66,7 @@ func (f *fixture) harm(r *rand.Rand) string {
 // Whatever damage there is, checking neither panics nor changes anything, and a repair loses no message, and no
 // unique-id that a session would have served: each is served after it too. If nobody can log in then, that is an error.
 func TestCheckRandomDamage(t *testing.T) {
-	for seed := range uint64(200) {
+	for seed := range uint64(100) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()
 			r := rand.New(rand.NewPCG(seed, 1))
@@ -324,7 +324,7 @@ func TestCheckWhileRenamed(t *testing.T) {
 			}
 		}
 	}()
-	for range 100 {
+	for range 8 {
 		got := f.checked(maildir.CheckOptions{})
 		if n := len(got.Problems); n > 0 {
 			t.Errorf("%v", got.Problems)
