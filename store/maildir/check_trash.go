@@ -7,7 +7,6 @@ import (
 	"io"
 	"slices"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -139,7 +138,7 @@ func (c *checker) readTrash(t *trash) (string, bool, error) {
 }
 
 // trashLine reads a line. One that can't be read may be left out if it names no file that is there.
-func (c *checker) trashLine(number int, line string, files map[string]time.Time) (trashed, bool) {
+func (c *checker) trashLine(number int, line string, files map[string]stamp) (trashed, bool) {
 	text, whole := strings.CutSuffix(line, "\n")
 	if whole && text == "" {
 		return trashed{}, false // between a write that was cut and the next one
@@ -193,7 +192,7 @@ func (c *checker) trashID(number int, e trashed, ids map[string]string) {
 }
 
 // strays are files without a line: under which unique-id they were is not known.
-func (c *checker) strays(files map[string]time.Time, seen map[string]trashed) {
+func (c *checker) strays(files map[string]stamp, seen map[string]trashed) {
 	var names []string
 	for name := range files {
 		if _, listed := seen[name]; !listed && name != trashList+".tmp" {
