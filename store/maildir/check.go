@@ -165,8 +165,8 @@ func (c *Checked) add(k *checker) {
 
 // allFolders are those of Maildir++ in a Maildir, by name; also such as can't be served.
 func (b *box) allFolders() ([]*box, error) {
-	var names []string
-	if err := b.eachFolder(func(disk string) error { names = append(names, disk); return nil }); err != nil {
+	names, err := b.diskFolders()()
+	if err != nil {
 		return nil, err
 	}
 	slices.Sort(names)
