@@ -61,6 +61,8 @@ func newServed(sources []*source, clients *x509.CertPool, minVersion uint16, bef
 			GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return e.certificate, nil },
 			WrapSession:    e.tickets.EncryptTicket,
 			UnwrapSession:  e.tickets.DecryptTicket,
+
+			DynamicRecordSizingDisabled: true, // as the server has it for what it is given
 		}
 		if clients != nil {
 			// RFC 8314 section 4.2: asked for only where the server can make use of one.

@@ -1,10 +1,12 @@
 package pop3server
 
 import (
+	"crypto/tls"
 	"errors"
 	"net"
 	"net/netip"
 	"os"
+	"sync"
 	"time"
 )
 
@@ -17,6 +19,7 @@ type conn struct {
 	timeout  time.Duration
 	until    time.Time // when a write ends at the latest, if it is set
 	served   []byte    // of the certificate that TLS served: see endPoint
+	records  *[]byte   // of TLS, that go out together; nil: they go out one by one
 }
 
 // Close may be called by any goroutine.
@@ -27,6 +30,17 @@ func (c *conn) Close() error { return c.accepted.Close() }
 const looks = 8
 
 func (c *conn) Write(p []byte) (int, error) {
+	if c.records != nil && len(*c.records)+len(p) <= cap(*c.records) {
+		*c.records = append(*c.records, p...)
+		return len(p), nil
+	}
+	if err := c.flush(); err != nil {
+		return 0, err
+	}
+	return c.write(p)
+}
+
+func (c *conn) write(p []byte) (int, error) {
 	total := 0
 	for moved := time.Now(); ; {
 		deadline := time.Now().Add(c.timeout / looks)
@@ -48,6 +62,37 @@ func (c *conn) Write(p []byte) (int, error) {
 			return total, err
 		}
 	}
+}
+
+// flush writes the records that were gathered.
+func (c *conn) flush() error {
+	if c.records == nil || len(*c.records) == 0 {
+		return nil
+	}
+	records := *c.records
+	*c.records = records[:0]
+	_, err := c.write(records)
+	return err
+}
+
+// A recordWriter writes to a TLS connection. TLS makes a write of each record; here those of one Write go out together.
+type recordWriter struct {
+	tls  *tls.Conn
+	conn *conn // under tls
+}
+
+// Four records of 16 KiB, and what TLS adds to them.
+var records = sync.Pool{New: func() any { b := make([]byte, 0, 65<<10); return &b }}
+
+func (w *recordWriter) Write(p []byte) (int, error) {
+	w.conn.records = records.Get().(*[]byte)
+	n, err := w.tls.Write(p)
+	if e := w.conn.flush(); err == nil && e != nil {
+		n, err = 0, e
+	}
+	records.Put(w.conn.records)
+	w.conn.records = nil
+	return n, err //nolint:wrapcheck // as the connection's
 }
 
 // addrPort is the address and port of an end of a connection; the zero AddrPort if it has none.

@@ -20,6 +20,7 @@ const handshakeTimeout = 30 * time.Second
 // tells, and tls-server-end-point is of it.
 func tlsConfig(original *tls.Config) *tls.Config {
 	config := original.Clone()
+	config.DynamicRecordSizingDisabled = true // small records are for who shows the first octets of a page
 	config.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 		serving := original
 		var other *tls.Config
@@ -108,7 +109,7 @@ func (s *session) startTLS() error {
 	}
 	s.conn.until = s.loginUntil()
 	s.tls, s.secure, s.info.TLS = t, true, true
-	s.in, s.out = popwire.NewReader(&promptReader{t, s.conn.Conn}), popwire.NewWriter(t)
+	s.in, s.out = popwire.NewReader(&promptReader{t, s.conn.Conn}), popwire.NewWriter(&recordWriter{t, s.conn})
 	s.user, s.utf8, s.lang = "", false, nil
 	state := t.ConnectionState()
 	s.log.Debug("TLS", "version", tls.VersionName(state.Version), "cipher", tls.CipherSuiteName(state.CipherSuite),

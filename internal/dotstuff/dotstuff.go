@@ -87,39 +87,58 @@ func (s *Stuffer) Append(dst, src []byte) []byte {
 	return dst
 }
 
-// InPlace is Append for octets that lie in b from at on: those before the first line that is byte-stuffed stay
-// where they are, and so do all if there is none. ok is false, and nothing has changed, if b's array has no room.
+// mostInPlace is how many lines InPlace stuffs: some four times as many as text has that is full of them.
+const mostInPlace = 128
+
+// InPlace is Append for octets that lie in b from at on. ok is false, and nothing has changed, if b's array has no
+// room or if more than mostInPlace lines are to be byte-stuffed.
 func (s *Stuffer) InPlace(b []byte, at int) (_ []byte, ok bool) {
 	src := b[at:]
 	if len(src) == 0 {
 		return b, true
 	}
-	first, added := 0, 0
+	var lines [mostInPlace]int32 // where they start
+	n, i := 0, 0
 	if s.inLine || src[0] != '.' {
-		first = nextDotLine(src)
+		i = nextDotLine(src)
 	}
-	for i := first; i < len(src); i += nextDotLine(src[i:]) {
-		added++
-	}
-	if len(b)+added > cap(b) {
-		return b, false
-	}
-	if added > 0 {
-		at += first
-		moved := b[at+added : len(b)+added]
-		copy(moved, b[at:])
-		s.inLine = false
-		return s.Append(b[:at], moved), true
+	for ; i < len(src); i += nextDotLine(src[i:]) {
+		if n == len(lines) || len(b)+n == cap(b) {
+			return b, false
+		}
+		lines[n] = int32(i) //nolint:gosec // of a buffer
+		n++
 	}
 	s.inLine = src[len(src)-1] != '\n'
+	end := len(b)
+	for b = b[:end+n]; n > 0; n-- { // from the last one on each octet moves once
+		start := at + int(lines[n-1])
+		copy(b[start+n:], b[start:end])
+		b[start+n-1] = '.'
+		end = start
+	}
 	return b, true
 }
 
-// nextDotLine is where in src the next line starts that begins with the termination octet, or its
-// length if none does.
+// nextDotLine is where in src the next line starts that begins with the termination octet, or its length if none
+// does. Dots are rarer than lines in what makes messages large; where they are not, lines are looked for.
 func nextDotLine(src []byte) int {
-	if i := bytes.Index(src, []byte("\n.")); i >= 0 {
-		return i + 1
+	misses := 0
+	for i := 1; i < len(src); i++ {
+		dot := bytes.IndexByte(src[i:], '.')
+		if dot < 0 {
+			break
+		}
+		i += dot
+		if src[i-1] == '\n' {
+			return i
+		}
+		if misses++; misses > 4+i/32 {
+			if line := bytes.Index(src[i:], []byte("\n.")); line >= 0 {
+				return i + line + 1
+			}
+			break
+		}
 	}
 	return len(src)
 }

@@ -147,6 +147,8 @@ func BenchmarkStuff(b *testing.B) {
 func FuzzInPlace(f *testing.F) {
 	f.Add([]byte(".a\r\n.b\r\nc\r\n"), 3, 2)
 	f.Add([]byte("\r\n.\r\n."), 4, 1)
+	f.Add(bytes.Repeat([]byte(".a\r\n"), mostInPlace+1), 8, 1000)
+	f.Add(append(bytes.Repeat([]byte("."), 100), "\r\n.\r\n"...), 0, 9)
 	f.Fuzz(func(t *testing.T, src []byte, cut, room int) {
 		if cut < 0 || cut > len(src) || room < 0 || room > 1<<16 {
 			return

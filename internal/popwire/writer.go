@@ -14,22 +14,28 @@ import (
 	"dewey/pop3"
 )
 
-// A Writer's buffer has bufferSize octets. A message is read into what is free of it, or, if that is less than
-// the message and bodyPiece, into an empty one; one that may be cut short in pieces of bodyPiece.
+// A Writer's buffer has bufferSize octets, or largeSize while a message of as many or more is in it. A message is
+// read into what is free of it, or, if that is less than the message and bodyPiece, into an empty one; one that may be
+// cut short in pieces of bodyPiece.
 const (
 	bodyPiece  = 16 << 10
 	bufferSize = 64 << 10
+	largeSize  = 256 << 10
 )
 
 // The buffers are shared: a session that has nothing to say holds none.
-var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
+var buffers, large = pool(bufferSize), pool(largeSize)
+
+func pool(size int) *sync.Pool {
+	return &sync.Pool{New: func() any { b := make([]byte, 0, size); return &b }}
+}
 
 // A Writer writes responses. It gathers them until Flush, or until its buffer is full, so that the
 // end of a response never travels alone for want of gathering (trap 5). After an error it
 // writes nothing more, and each method returns that error.
 type Writer struct {
 	w   io.Writer
-	own *[bufferSize]byte // nil between a Flush and the next octet
+	own *[]byte // nil between a Flush and the next octet
 	buf []byte
 	err error
 }
@@ -43,10 +49,10 @@ func (w *Writer) room(n int) error {
 		return w.err
 	}
 	if w.own == nil {
-		w.own = buffers.Get().(*[bufferSize]byte)
-		w.buf = w.own[:0]
+		w.own = buffers.Get().(*[]byte)
+		w.buf = *w.own
 	}
-	if len(w.buf)+n > bufferSize {
+	if len(w.buf)+n > cap(w.buf) {
 		w.write()
 	}
 	return w.err
@@ -63,18 +69,32 @@ func (w *Writer) write() {
 func (w *Writer) Flush() error {
 	if w.own != nil {
 		w.write()
-		buffers.Put(w.own)
-		w.own, w.buf = nil, nil
+		w.Discard()
 	}
 	return w.err
 }
 
 // Discard throws away what was gathered and not yet written.
 func (w *Writer) Discard() {
-	if w.own != nil {
+	switch {
+	case w.own == nil:
+	case cap(*w.own) == largeSize:
+		large.Put(w.own)
+	default:
 		buffers.Put(w.own)
-		w.own, w.buf = nil, nil
 	}
+	w.own, w.buf = nil, nil
+}
+
+// enlarge takes a large buffer, which costs a large message fewer reads and writes, instead of the one that there is.
+func (w *Writer) enlarge() {
+	if w.err != nil || w.own != nil && cap(*w.own) == largeSize {
+		return
+	}
+	own := large.Get().(*[]byte)
+	buf := append(*own, w.buf...)
+	w.Discard()
+	w.own, w.buf = own, buf
 }
 
 // OK writes a positive status line. The text is cut, at a whole character, where the line would pass
@@ -173,6 +193,9 @@ func (w *Writer) Message(r io.Reader, octets int64) error {
 		last  [2]byte
 		empty int
 	)
+	if octets >= largeSize {
+		w.enlarge()
+	}
 	for {
 		want := bodyPiece
 		if octets >= 0 {
@@ -182,7 +205,7 @@ func (w *Writer) Message(r io.Reader, octets int64) error {
 			return err
 		}
 		at := len(w.buf)
-		free := bufferSize - at
+		free := cap(w.buf) - at
 		if octets < 0 {
 			free = want
 		}

@@ -164,12 +164,13 @@ func (l *loader) number() ([]uidlist.Record, []served, error) {
 	records := make([]uidlist.Record, len(files))
 	fresh := make([]served, len(files))
 	uid := l.list.Next
+	arena := make([]byte, 0, 16*len(files)) // of unique-ids
 	for i := range files {
 		n := files[i].file
-		id := uidlist.DefaultID(uid, l.list.Validity)
-		for taken[id] {
+		arena = uidlist.AppendDefaultID(arena, uid, l.list.Validity)
+		for taken[string(arena[16*i:])] {
 			uid++
-			id = uidlist.DefaultID(uid, l.list.Validity)
+			arena = uidlist.AppendDefaultID(arena[:16*i], uid, l.list.Validity)
 		}
 		if uid > uidlist.MaxUID {
 			return nil, nil, fmt.Errorf("%s: no uid is left", l.file(listName))
@@ -179,8 +180,12 @@ func (l *loader) number() ([]uidlist.Record, []served, error) {
 		if l.files[n].state == justNow {
 			record(rec, l.files[n].sizes)
 		}
-		fresh[i] = served{file: n, record: rec, id: id}
+		fresh[i] = served{file: n, record: rec}
 		uid++
+	}
+	ids := string(arena)
+	for i := range fresh {
+		fresh[i].id = ids[16*i:][:16]
 	}
 	return records, fresh, nil
 }

@@ -82,6 +82,14 @@ func nameSize(base string, key byte) (int64, bool) {
 
 // record writes measured sizes to a record.
 func record(rec *uidlist.Record, s message.Sizes) {
+	if rec.Keys == "" && s.Surrogate == 0 { // as most are: all at once
+		var keys [72]byte
+		b := strconv.AppendInt(append(keys[:0], uidlist.KeyStored), s.Stored, 10)
+		b = strconv.AppendInt(append(b, ' ', uidlist.KeyVirtual), s.CRLF, 10)
+		b = strconv.AppendInt(append(b, ' ', uidlist.KeyAdded), s.Added, 10)
+		rec.Keys = string(b)
+		return
+	}
 	rec.Set(uidlist.KeyStored, strconv.FormatInt(s.Stored, 10))
 	rec.Set(uidlist.KeyVirtual, strconv.FormatInt(s.CRLF, 10))
 	rec.Set(uidlist.KeyAdded, strconv.FormatInt(s.Added, 10))

@@ -1,6 +1,7 @@
 package uidlist
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -134,6 +135,11 @@ func (r *Record) Append(b []byte) []byte {
 // Append appends the whole list to b.
 func (l *List) Append(b []byte) []byte {
 	b = l.AppendHeader(b)
+	octets := 0
+	for i := range l.Records {
+		octets += len("4294967295  :\n") + len(l.Records[i].Keys) + len(l.Records[i].Base)
+	}
+	b = slices.Grow(b, octets)
 	for i := range l.Records {
 		b = l.Records[i].Append(b)
 	}
