@@ -78,6 +78,41 @@ func modifiedUTF7(name string) string {
 	return b.String()
 }
 
+// folderName is the name of a folder that has this one on the disk, which is returned as it is if it can be no folder's.
+func folderName(disk string) string {
+	name, ok := strings.CutPrefix(disk, ".")
+	plain := strings.ReplaceAll(name, ".", "/")
+	for _, name := range []string{plainUTF7(plain), plain} {
+		if utf7, plain, err := diskNames(name); ok && err == nil && (utf7 == disk || plain == disk) {
+			return name
+		}
+	}
+	return disk
+}
+
+// plainUTF7 reads a name in modified UTF-7. What is none gives another name, or none.
+func plainUTF7(name string) string {
+	var b strings.Builder
+	for {
+		part, rest, shifted := strings.Cut(name, "&")
+		b.WriteString(part)
+		if !shifted {
+			return b.String()
+		}
+		part, name, _ = strings.Cut(rest, "-")
+		if part == "" {
+			b.WriteByte('&')
+			continue
+		}
+		octets, _ := base64Comma.DecodeString(part)
+		var wide []uint16
+		for ; len(octets) > 1; octets = octets[2:] {
+			wide = append(wide, binary.BigEndian.Uint16(octets))
+		}
+		b.WriteString(string(utf16.Decode(wide)))
+	}
+}
+
 // foldUTF7 is a name in modified UTF-7 with its ASCII letters in lower case: those between & and - are none.
 func foldUTF7(name string) string {
 	var b strings.Builder

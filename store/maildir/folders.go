@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -25,8 +26,8 @@ import (
 func isInbox(name string) bool { return strings.EqualFold(name, "INBOX") }
 
 // boxes are the Maildirs whose mail the owner's sessions see: his own and those of Life.Folders, in that order, or the
-// one of View.Folder (maildrop.ErrNoFolder) alone. Only those that are there: none is made. Enter opens one of them;
-// who needs several at once enters them in this order. A box's name tells which it is, and is empty for his own.
+// one of View.Folder (maildrop.ErrNoFolder) alone. Only those that are there: none is made. With an error it returns those
+// that could be found. Enter opens one of them; who needs several at once enters them in this order. A box's name tells which it is, and is empty for his own.
 func (s *Store) boxes(owner maildrop.Owner) ([]*box, error) {
 	if owner.View.Folder != "" {
 		b, err := s.folder(owner)
@@ -40,10 +41,7 @@ func (s *Store) boxes(owner maildrop.Owner) ([]*box, error) {
 		return nil, err
 	}
 	folders, err := own.folders(owner.Life.Folders)
-	if err != nil {
-		return nil, err
-	}
-	return append([]*box{own}, folders...), nil
+	return append([]*box{own}, folders...), err
 }
 
 // own finds the owner's own Maildir; nil if there is none.
@@ -74,17 +72,19 @@ func (s *Store) folder(owner maildrop.Owner) (*box, error) {
 	return own.folder(owner.View.Folder)
 }
 
-// folders finds those that there are of an owner's folders, each once, but not his own Maildir.
+// folders finds those that there are of an owner's folders, each once, but not his own Maildir. With an error it returns
+// those that it could find.
 func (b *box) folders(names []string) ([]*box, error) {
 	var found []*box
+	var errs []error
 	seen := map[fileID]bool{b.id: true}
+	disk := b.diskFolders()
 	for _, name := range names {
-		f, err := b.folder(name)
+		f, err := b.find(name, disk)
 		switch {
 		case errors.Is(err, maildrop.ErrNoFolder):
 		case err != nil:
-			unbindAll(found)
-			return nil, err
+			errs = append(errs, err)
 		case seen[f.id]:
 			f.unbind()
 		default:
@@ -92,12 +92,14 @@ func (b *box) folders(names []string) ([]*box, error) {
 			found = append(found, f)
 		}
 	}
-	return found, nil
+	return found, errors.Join(errs...)
 }
 
 // folder finds a folder by its exact name, or else by one that differs in the case of ASCII letters alone, if there is
 // only one such; maildrop.ErrNoFolder if there is none.
-func (b *box) folder(name string) (*box, error) {
+func (b *box) folder(name string) (*box, error) { return b.find(name, b.diskFolders()) }
+
+func (b *box) find(name string, all func() ([]string, error)) (*box, error) {
 	if isInbox(name) {
 		return b, nil
 	}
@@ -110,24 +112,28 @@ func (b *box) folder(name string) (*box, error) {
 			return f, err
 		}
 	}
+	disks, err := all()
+	if err != nil {
+		return nil, err
+	}
 	var found []*box
 	utf7, plain = foldUTF7(utf7), foldASCII(plain)
-	err = b.eachFolder(func(disk string) error {
-		if foldUTF7(disk) == utf7 || foldASCII(disk) == plain && !strings.Contains(plain, "&") {
-			f, err := b.folderAt(disk, name)
-			if f != nil {
-				found = append(found, f)
-			}
-			return err
+	for _, disk := range disks {
+		if foldUTF7(disk) != utf7 && (foldASCII(disk) != plain || strings.Contains(plain, "&")) {
+			continue
 		}
-		return nil
-	})
-	if err == nil && len(found) != 1 {
-		err = fmt.Errorf("%w: %q", maildrop.ErrNoFolder, name)
+		f, err := b.folderAt(disk, name)
+		if err != nil {
+			unbindAll(found)
+			return nil, err
+		}
+		if f != nil {
+			found = append(found, f)
+		}
 	}
-	if err != nil {
+	if len(found) != 1 {
 		unbindAll(found)
-		return nil, err
+		return nil, fmt.Errorf("%w: %q", maildrop.ErrNoFolder, name)
 	}
 	return found[0], nil
 }
@@ -159,29 +165,31 @@ func (b *box) vanished() bool {
 	return err == nil && st.id != b.id
 }
 
-// eachFolder calls f with the names on the disk of what may be the Maildir's folders.
-func (b *box) eachFolder(f func(disk string) error) error {
-	dir, err := os.Open(b.root)
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	for {
-		names, err := dir.Readdirnames(1000)
-		for _, name := range names {
-			if name[0] == '.' {
-				if err := f(name); err != nil {
-					return err
+// diskFolders returns, each time, the names on the disk of what may be the Maildir's folders, read once.
+func (b *box) diskFolders() func() ([]string, error) {
+	return sync.OnceValues(func() ([]string, error) {
+		dir, err := os.Open(b.root)
+		if err != nil {
+			return nil, err
+		}
+		defer dir.Close()
+		b.tell("readdir", b.root)
+		var folders []string
+		for {
+			names, err := dir.Readdirnames(1000)
+			for _, name := range names {
+				if name[0] == '.' {
+					folders = append(folders, name)
 				}
 			}
+			if err == io.EOF {
+				return folders, nil
+			}
+			if err != nil {
+				return nil, err
+			}
 		}
-		if err == io.EOF {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-	}
+	})
 }
 
 // include opens the owner's folders too, in the order that he has them in, so that two sessions never wait for each
@@ -196,9 +204,6 @@ func (s *Store) include(ctx context.Context, owner maildrop.Owner, own *session)
 		}
 	}()
 	folders, err := own.folders(owner.Life.Folders)
-	if err != nil {
-		return nil, err
-	}
 	defer func() { // those that no session has
 		for _, b := range folders {
 			if !slices.ContainsFunc(open, func(d *session) bool { return d.box == b }) {
@@ -206,6 +211,9 @@ func (s *Store) include(ctx context.Context, owner maildrop.Owner, own *session)
 			}
 		}
 	}()
+	if err != nil {
+		return nil, err
+	}
 	deadline := time.Now().Add(s.lockWait)
 	for _, b := range folders {
 		d, err := s.enter(ctx, b, owner, time.Until(deadline))
@@ -231,7 +239,7 @@ func (s *Store) include(ctx context.Context, owner maildrop.Owner, own *session)
 // alone is a folder that a session sees instead of all others, with the unique-ids that it has among them. It closes d
 // if it fails.
 func (s *Store) alone(owner maildrop.Owner, d *session) (maildrop.Maildrop, error) {
-	validities, err := s.validitiesBefore(owner, d)
+	validities, err := s.validitiesBefore(owner, d.box)
 	if err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
@@ -239,13 +247,13 @@ func (s *Store) alone(owner maildrop.Owner, d *session) (maildrop.Maildrop, erro
 }
 
 // validitiesBefore are those of the owner's own Maildir and of Life.Folders, up to d's if that is one of them.
-func (s *Store) validitiesBefore(owner maildrop.Owner, d *session) ([]uint32, error) {
+func (s *Store) validitiesBefore(owner maildrop.Owner, d *box) ([]uint32, error) {
 	owner.View.Folder = ""
 	boxes, err := s.boxes(owner)
+	defer unbindAll(boxes)
 	if err != nil {
 		return nil, err
 	}
-	defer unbindAll(boxes)
 	var validities []uint32
 	for _, b := range boxes {
 		if b.id == d.id {
@@ -289,35 +297,44 @@ func (b *box) highest() uint32 {
 		own = &box{store: b.store, root: b.home}
 	}
 	highest, _ := own.validity()
-	_ = own.eachFolder(func(disk string) error {
+	folders, _ := own.diskFolders()()
+	for _, disk := range folders {
 		if folder, _ := own.child(disk); folder != nil {
 			v, _ := folder.validity()
 			highest = max(highest, v)
 			folder.unbind()
 		}
-		return nil
-	})
+	}
 	return highest
 }
 
 // distinct gives all messages of a folder unique-ids with a suffix, if its validity is also that of a Maildir before it:
-// ids are made of uid and validity. The suffix depends on the folder's name alone, so that it stays whatever comes and
-// goes. Two lists that were made in one second may have one validity, and a folder that was copied has that of the first.
+// ids are made of uid and validity. Two lists that were made in one second may have one validity, and a folder that was
+// copied has that of the first. The suffix is made of the folder's name; whether there is one depends on what is before
+// it, so ids change if the administrator puts such folders in another order or takes the first away, or it is renamed.
 func (s *session) distinct(d maildrop.Maildrop, before []uint32) maildrop.Maildrop {
 	if !slices.Contains(before, s.snap.validity) {
 		return d
 	}
-	digest := sha256.Sum256([]byte(filepath.Base(s.root)))
-	suffix := "." + hex.EncodeToString(digest[:4])
 	r := &renamed{Maildrop: d, Dated: d.(maildrop.Dated), messages: slices.Clone(d.Messages())}
+	suffix := s.suffix()
 	for i := range r.messages {
-		id := &r.messages[i].UID
-		if *id += suffix; !maildrop.ValidUID(*id) { // one of the list's own that is too long for that
-			digest := sha256.Sum256([]byte(*id))
-			*id = hex.EncodeToString(digest[:16]) + suffix
-		}
+		r.messages[i].UID = suffixed(r.messages[i].UID, suffix)
 	}
 	return r
+}
+
+func (b *box) suffix() string {
+	digest := sha256.Sum256([]byte(filepath.Base(b.root)))
+	return "." + hex.EncodeToString(digest[:4])
+}
+
+func suffixed(id, suffix string) string {
+	if with := id + suffix; suffix == "" || maildrop.ValidUID(with) {
+		return with
+	}
+	digest := sha256.Sum256([]byte(id + suffix)) // one of the list's own that is too long for that
+	return hex.EncodeToString(digest[:16]) + suffix
 }
 
 // renamed is a maildrop with other unique-ids.

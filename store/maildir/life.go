@@ -1,12 +1,12 @@
 package maildir
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"time"
@@ -19,43 +19,108 @@ import (
 
 // Removed is a message that can be brought back.
 type Removed struct {
-	UID      string
+	UID      string    // as it was served
 	Octets   int64     // as sent, if that is known; else as stored
 	Received time.Time // when it was delivered
 	At       time.Time // when it was removed
 	Folder   string    // in whose Maildir it was; empty: the owner's own
 	Kept     bool      // it is where it was, and hidden: maildrop.DeletionKeep
+
+	disk string // the folder's name on the disk
+	file place  // in new/ or cur/ if it is kept; else the name in the trash
+	st   stamp
 }
 
-// livedIn are the Maildirs among boxes that mail was ever in.
-func (s *Store) livedIn(owner maildrop.Owner) ([]*box, error) {
+// lived are the Maildirs that mail was ever in: those that sessions see, and others among the owner's folders in which
+// something was removed that can be brought back, by who asked for one of them. With an error it returns those that could
+// be found. Who calls it unbinds them.
+func (s *Store) lived(owner maildrop.Owner) (seen, others []*box, err error) {
 	boxes, err := s.boxes(owner)
-	if err != nil {
-		return nil, err
-	}
-	var lived []*box
+	errs := []error{err}
 	for _, b := range boxes {
-		bare, err := b.bare()
-		if err != nil {
-			unbindAll(boxes)
-			return nil, err
-		}
-		if bare {
+		if bare, err := b.bare(); err != nil || bare {
+			errs = append(errs, err)
 			b.unbind()
-		} else {
-			lived = append(lived, b)
+			continue
+		}
+		seen = append(seen, b)
+	}
+	if owner.View.Folder == "" && len(boxes) > 0 {
+		others, err = boxes[0].otherTrashes(boxes)
+		errs = append(errs, err)
+	}
+	return seen, others, errors.Join(append(errs, s.name(owner, seen, others))...)
+}
+
+// otherTrashes are the folders with a trash that are not among some.
+func (b *box) otherTrashes(but []*box) (others []*box, err error) {
+	known := map[fileID]bool{}
+	for _, b := range but {
+		known[b.id] = true
+	}
+	disks, err := b.diskFolders()()
+	errs := []error{err}
+	for _, disk := range disks {
+		f, err := b.child(disk)
+		if f == nil || err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		st, err := f.stampAt(trashName)
+		if err != nil || st == (stamp{}) || known[f.id] {
+			errs = append(errs, err)
+			f.unbind()
+			continue
+		}
+		known[f.id] = true
+		f.name = folderName(disk)
+		others = append(others, f)
+	}
+	return others, errors.Join(errs...)
+}
+
+// name notes which folders' unique-ids are served with a suffix: see distinct.
+func (s *Store) name(owner maildrop.Owner, seen, others []*box) error {
+	var before []uint32
+	var errs []error
+	for i, b := range slices.Concat(seen, others) {
+		if owner.View.Folder != "" {
+			var err error
+			before, err = s.validitiesBefore(owner, b)
+			errs = append(errs, err)
+		}
+		v, err := b.validity()
+		errs = append(errs, err)
+		if b.home != "" && v != 0 && slices.Contains(before, v) {
+			b.served = b.suffix()
+		}
+		if i < len(seen) {
+			before = append(before, v)
 		}
 	}
-	return lived, nil
+	return errors.Join(errs...)
 }
 
 // An offer is a message that can be brought back, and how.
 type offer struct {
 	Removed
+	own   string  // its unique-id in the list: without a suffix
 	entry trashed // unless it is kept
-	st    stamp   // of its file there
+	st    stamp   // of its file
 	uid   uint32  // if it is kept
 	place place
+}
+
+// offer is one with what Removed needs to find its file.
+func (b *box) offer(o offer) offer {
+	o.UID, o.Folder, o.Removed.st = suffixed(o.own, b.served), b.name, o.st
+	if b.home != "" {
+		o.disk = filepath.Base(b.root)
+	}
+	if o.file = o.place; !o.Kept {
+		o.file.name = o.entry.name
+	}
+	return o
 }
 
 // offers are the messages that can be brought back, the one that was removed last at the end. Where nothing is kept for
@@ -93,9 +158,9 @@ func (b *box) trashed(life maildrop.Life, now time.Time) ([]offer, error) {
 			continue
 		}
 		st := stock.stamps[i]
-		all = append(all, offer{entry: e, st: st, Removed: Removed{
-			UID: e.uid, Octets: e.size(st.size), Received: time.Unix(0, st.mtime), At: time.Unix(e.at, 0), Folder: b.name,
-		}})
+		all = append(all, b.offer(offer{own: e.uid, entry: e, st: st, Removed: Removed{
+			Octets: e.size(st.size), Received: time.Unix(0, st.mtime), At: time.Unix(e.at, 0),
+		}}))
 	}
 	return all, nil
 }
@@ -134,15 +199,14 @@ func (b *box) kept(ctx context.Context) ([]offer, error) {
 		}
 		at, _ := strconv.ParseInt(value, 10, 64) // 0 if it is none: long ago
 		e := trashed{former: p, keys: rec.Keys}
-		all = append(all, offer{uid: rec.UID, place: p, Removed: Removed{
-			UID: servedID(rec, list.Validity), Octets: e.size(st.size), Received: time.Unix(0, st.mtime),
-			At: time.Unix(at, 0), Folder: b.name, Kept: true,
-		}})
+		all = append(all, b.offer(offer{own: servedID(rec, list.Validity), uid: rec.UID, place: p, st: st, Removed: Removed{
+			Octets: e.size(st.size), Received: time.Unix(0, st.mtime), At: time.Unix(at, 0), Kept: true,
+		}}))
 	}
 	return all, nil
 }
 
-// servedID is the unique-id under which a message is served: see loader.identify.
+// servedID is the unique-id under which a message is served, but for a suffix: see loader.identify.
 func servedID(rec *uidlist.Record, validity uint32) string {
 	if id := rec.UniqueID(validity); maildrop.ValidUID(id) {
 		return id
@@ -176,7 +240,8 @@ func (b *box) places(ctx context.Context) (map[string]place, error) {
 // Removed lists what can be brought back, the one that was removed last at the end. It takes no lock, and makes no
 // Maildir where there is none. With an error it returns what it knows of the Maildirs that can be read.
 func (s *Store) Removed(ctx context.Context, owner maildrop.Owner) ([]Removed, error) {
-	boxes, err := s.livedIn(owner)
+	seen, others, err := s.lived(owner)
+	boxes := slices.Concat(seen, others)
 	defer unbindAll(boxes)
 	errs := []error{err}
 	var all []Removed
@@ -193,43 +258,57 @@ func (s *Store) Removed(ctx context.Context, owner maildrop.Owner) ([]Removed, e
 	return all, errors.Join(errs...)
 }
 
-// OpenRemoved returns a message that can be brought back, as it is stored. maildrop.ErrGone if it can't any more. The
-// caller closes the reader.
+// OpenRemoved returns a message that Removed has listed, as it is stored. maildrop.ErrGone if it is not there any more.
+// The caller closes the reader.
 func (s *Store) OpenRemoved(ctx context.Context, owner maildrop.Owner, r Removed) (io.ReadCloser, error) {
-	boxes, err := s.livedIn(owner)
-	defer unbindAll(boxes)
-	for _, b := range boxes {
-		if b.name != r.Folder {
-			continue
-		}
-		var offers []offer
-		if offers, err = b.offers(ctx, owner.Life, time.Now()); err != nil {
-			return nil, err
-		}
-		for _, o := range slices.Backward(offers) {
-			if o.UID != r.UID || o.Kept != r.Kept || o.At.Unix() != r.At.Unix() {
-				continue
-			}
-			file, err := b.openOffer(&o)
-			if errors.Is(err, fs.ErrNotExist) {
-				break
-			}
-			return file, err
-		}
+	b, err := s.own(owner)
+	if b != nil && r.disk != "" {
+		b, err = b.child(r.disk)
 	}
-	return nil, cmp.Or(err, fmt.Errorf("%s: %w", r.UID, maildrop.ErrGone))
+	if err != nil {
+		return nil, err
+	}
+	gone := fmt.Errorf("%s: %w", r.UID, maildrop.ErrGone)
+	if b == nil || r.file.name == "" {
+		return nil, gone
+	}
+	defer b.unbind()
+	file, err := b.openRemoved(ctx, &r)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, gone
+	}
+	return file, err
 }
 
-func (b *box) openOffer(o *offer) (io.ReadCloser, error) {
-	if o.Kept {
-		from := dirs{box: b}
-		defer from.close()
-		file, err := from.open(o.place)
-		if err != nil {
-			return nil, err
-		}
-		return file, nil
+// openRemoved returns fs.ErrNotExist if the message is not there, or another under its name.
+func (b *box) openRemoved(ctx context.Context, r *Removed) (io.ReadCloser, error) {
+	if !r.Kept {
+		return b.openTrashed(r)
 	}
+	file, err := b.openKept(r, r.file)
+	if errors.Is(err, fs.ErrNotExist) { // its flags have changed, perhaps
+		var places map[string]place
+		if places, err = b.places(ctx); err == nil {
+			file, err = b.openKept(r, places[r.file.base()])
+		}
+	}
+	return file, err
+}
+
+func (b *box) openKept(r *Removed, p place) (io.ReadCloser, error) {
+	if p.name == "" {
+		return nil, fs.ErrNotExist
+	}
+	from := dirs{box: b}
+	defer from.close()
+	file, err := from.open(p)
+	if err != nil {
+		return nil, err
+	}
+	return r.same(file, file.fd)
+}
+
+func (b *box) openTrashed(r *Removed) (io.ReadCloser, error) {
 	t, err := b.openTrash()
 	if err == nil && t == nil {
 		err = fs.ErrNotExist
@@ -238,9 +317,22 @@ func (b *box) openOffer(o *offer) (io.ReadCloser, error) {
 		return nil, err
 	}
 	defer t.close()
-	file, _, err := t.open(o.entry.name, unix.O_RDONLY)
+	file, _, err := t.open(r.file.name, unix.O_RDONLY)
 	if err != nil {
 		return nil, err
+	}
+	return r.same(file, int(file.Fd()))
+}
+
+// same returns the file if it is the message's; else it closes it.
+func (r *Removed) same(file io.ReadCloser, fd int) (io.ReadCloser, error) {
+	var st unix.Stat_t
+	err := unix.Fstat(fd, &st)
+	if now := stampOf(&st); err == nil && (now.id != r.st.id || now.mtime != r.st.mtime || now.size != r.st.size) {
+		err = fs.ErrNotExist
+	}
+	if err != nil {
+		return nil, errors.Join(err, file.Close())
 	}
 	return file, nil
 }

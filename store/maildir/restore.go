@@ -19,7 +19,8 @@ var errTaken = errors.New("another message has its unique-id")
 // each that Removed lists, in each Maildir in that order. It returns those that are back, beside any error.
 // maildrop.ErrInUse if a session is open. No quota refuses them.
 func (s *Store) Restore(ctx context.Context, owner maildrop.Owner, choose func(Removed) bool) ([]Removed, error) {
-	boxes, err := s.livedIn(owner)
+	seen, others, err := s.lived(owner)
+	boxes := slices.Concat(seen, others)
 	defer unbindAll(boxes)
 	errs := []error{err}
 	var all []Removed
@@ -173,7 +174,7 @@ func (r *restorer) look(ctx context.Context) error {
 // record notes what is to become of a message's record: its uid; 0 if there is nothing to be done.
 func (r *restorer) record(o *offer) (uint32, error) {
 	if o.Kept {
-		if r.used[o.UID] != o.place.base() {
+		if r.used[o.own] != o.place.base() {
 			return 0, maildrop.ErrGone
 		}
 		r.shown[o.uid] = true
@@ -188,7 +189,7 @@ func (r *restorer) record(o *offer) (uint32, error) {
 			return 0, maildrop.ErrGone
 		}
 	}
-	if base, taken := r.used[o.UID]; taken {
+	if base, taken := r.used[o.own]; taken {
 		return 0, r.taken(o, base)
 	}
 	base := o.entry.former.base()
@@ -207,11 +208,11 @@ func (r *restorer) record(o *offer) (uint32, error) {
 		return 0, fmt.Errorf("%s: no uid is left", r.file(listName))
 	}
 	rec := uidlist.Record{UID: r.list.Next, Keys: o.entry.keys, Base: base}
-	rec.Set(uidlist.KeyUniqueID, o.UID)
+	rec.Set(uidlist.KeyUniqueID, o.own)
 	r.list.Next++
 	r.fresh = append(r.fresh, rec)
-	r.here[base], r.used[o.UID], r.bases[base] = o.entry.former, base, true
-	r.coming[o.UID] = o
+	r.here[base], r.used[o.own], r.bases[base] = o.entry.former, base, true
+	r.coming[o.own] = o
 	return rec.UID, nil
 }
 
@@ -234,7 +235,7 @@ func (r *restorer) amend() {
 // taken is for a message whose unique-id is in use. If it is the same file, which had two names when its removal was
 // cut short, there is nothing to bring back.
 func (r *restorer) taken(o *offer, base string) error {
-	if c := r.coming[o.UID]; c != nil {
+	if c := r.coming[o.own]; c != nil {
 		if c.st.id != o.st.id || c.entry.name == o.entry.name {
 			return errTaken
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -18,58 +19,57 @@ type Swept struct {
 	Purged  int                // could be brought back until now
 }
 
+const (
+	// mostAtOnce is how many messages are swept or brought back in one go, so that no session waits long.
+	mostAtOnce = 1000
+	// giveWay is for how long who waits has the lock to himself after that.
+	giveWay = 10 * time.Millisecond
+)
+
 // Sweep removes what is older than owner.Life.Retention, as UPDATE does but whatever Life.Deletion says, and for good
 // what was removed longer ago than owner.Life.Undelete. It returns maildrop.ErrInUse if there is something to do while
-// a session is open, and what it has done beside any error. It makes no Maildir where there is none.
+// a session is open, and what it has done beside any error. It makes no Maildir where there is none, and leaves mail
+// alone that no session sees but for what was removed there.
 func (s *Store) Sweep(ctx context.Context, owner maildrop.Owner, now time.Time) (Swept, error) {
 	var all Swept
-	boxes, err := s.livedIn(owner)
+	seen, others, err := s.lived(owner)
+	boxes := slices.Concat(seen, others)
 	defer unbindAll(boxes)
 	errs := []error{err}
-	for _, b := range boxes {
-		if err := b.sweep(ctx, owner, now, &all); err != nil {
+	for i, b := range boxes {
+		err := b.purge(ctx, owner.Life, now, &all)
+		if i < len(seen) {
+			err = errors.Join(err, b.expire(ctx, owner, now, &all))
+		}
+		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", b.root, err))
 		}
 	}
 	return all, errors.Join(errs...)
 }
 
-func (b *box) sweep(ctx context.Context, owner maildrop.Owner, now time.Time, done *Swept) (err error) {
-	if err := ctx.Err(); err != nil {
-		return err
+// locked calls f while the Maildir is locked, for a while at most: it is done again until it says that nothing is left.
+func (b *box) locked(ctx context.Context, f func(*lock) (left bool, err error)) error {
+	once := func() (left bool, err error) {
+		lock, err := b.store.locks.take(ctx, b, b.store.lockWait)
+		if err != nil {
+			return false, err
+		}
+		defer func() { err = errors.Join(err, lock.release()) }()
+		return f(lock)
 	}
-	expired, err := b.anyExpired(ctx, owner.Life, now)
-	if err != nil {
-		return err
-	}
-	t, err := b.openTrash()
-	if err != nil {
-		return err
-	}
-	late := purge{}
-	if t != nil {
-		defer func() { t.close() }()
-		if late, err = t.plan(owner.Life, now); err != nil {
+	for {
+		if err := ctx.Err(); err != nil {
 			return err
 		}
+		if left, err := once(); !left || err != nil {
+			return err
+		}
+		select {
+		case <-time.After(giveWay):
+		case <-ctx.Done():
+		}
 	}
-	if !expired && !late.due() {
-		return nil
-	}
-	lock, err := b.store.locks.take(ctx, b, b.store.lockWait)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, lock.release()) }()
-	if late.due() {
-		n, err2 := t.purge(owner.Life, now)
-		done.Purged += n
-		err = err2
-	}
-	if expired {
-		err = errors.Join(err, b.expire(ctx, lock, owner, now, done))
-	}
-	return err
 }
 
 // anyExpired says that there is a message to be removed, by a look that needs no lock.
@@ -81,7 +81,10 @@ func (b *box) anyExpired(ctx context.Context, life maildrop.Life, now time.Time)
 	if err != nil {
 		return false, err
 	}
-	for _, p := range c.places {
+	for i, p := range c.places {
+		if i%mostAtOnce == 0 && ctx.Err() != nil {
+			return false, ctx.Err()
+		}
 		st, err := b.stampAt(p.in.String() + "/" + p.name)
 		if err != nil {
 			return false, err
@@ -98,19 +101,29 @@ func expires(received time.Time, life maildrop.Life, now time.Time) bool {
 }
 
 // expire removes what is too old.
-func (b *box) expire(ctx context.Context, lock *lock, owner maildrop.Owner, now time.Time, done *Swept) error {
-	s, err := b.open(ctx, lock, owner)
-	if err != nil {
+func (b *box) expire(ctx context.Context, owner maildrop.Owner, now time.Time, done *Swept) error {
+	if any, err := b.anyExpired(ctx, owner.Life, now); err != nil || !any {
 		return err
 	}
+	return b.locked(ctx, func(lock *lock) (left bool, err error) { return b.expireSome(ctx, lock, owner, now, done) })
+}
+
+func (b *box) expireSome(ctx context.Context, lock *lock, owner maildrop.Owner, now time.Time, done *Swept) (left bool, err error) {
+	s, err := b.open(ctx, lock, owner)
+	if err != nil {
+		return false, err
+	}
 	var numbers []int
-	for i := range s.snap.items {
+	for i := 0; i < len(s.snap.items) && len(numbers) < mostAtOnce; i++ {
+		if i%mostAtOnce == 0 && ctx.Err() != nil {
+			return false, ctx.Err()
+		}
 		_, st, err := s.find(ctx, i)
 		if errors.Is(err, maildrop.ErrGone) {
 			continue
 		}
 		if err != nil {
-			return err
+			return false, err
 		}
 		if expires(time.Unix(0, st.mtime), owner.Life, now) {
 			numbers = append(numbers, i+1)
@@ -119,20 +132,21 @@ func (b *box) expire(ctx context.Context, lock *lock, owner maildrop.Owner, now 
 	err = s.remove(context.WithoutCancel(ctx), numbers)
 	for _, n := range numbers {
 		if s.removed[s.snap.items[n-1].uid] {
-			done.Expired = append(done.Expired, s.snap.messages[n-1])
+			m := s.snap.messages[n-1]
+			m.UID = suffixed(m.UID, b.served)
+			done.Expired = append(done.Expired, m)
 		}
 	}
 	if err := s.flush(); err != nil {
 		b.log.Warn("the list of unique-ids is not brought up to date", "error", err)
 	}
-	return err
+	return len(numbers) == mostAtOnce, err
 }
 
 // A purge is what is to be done to a trash.
 type purge struct {
-	files []string  // to be unlinked
-	lines bool      // there are some whose time is over
-	left  []trashed // lines that stay
+	files []string // to be unlinked
+	lines bool     // there are some whose time is over
 }
 
 func (p *purge) due() bool { return len(p.files) > 0 || p.lines }
@@ -153,11 +167,8 @@ func (t *trash) plan(life maildrop.Life, now time.Time) (purge, error) {
 	for _, e := range s.entries {
 		if over(e.at, life, now) {
 			p.files = append(p.files, e.name)
-		} else {
-			p.left = append(p.left, e)
 		}
 	}
-	p.lines = p.lines || len(p.left) < len(s.entries)
 	for name, st := range s.others {
 		if over(time.Unix(0, st.ctime).Unix(), life, now) {
 			p.files = append(p.files, name)
@@ -199,26 +210,45 @@ func (t *trash) names() (map[string]stamp, error) {
 	return names, nil
 }
 
-// purge removes for good what can't be brought back any more: first the files, then their lines. It says how many
-// files. The caller has locked the Maildir. No session purges: the night's work knows when the clock is in doubt.
-func (t *trash) purge(life maildrop.Life, now time.Time) (int, error) {
+// purge removes for good what can't be brought back any more: first the files, then their lines. No session purges: the
+// night's work knows when the clock is in doubt.
+func (b *box) purge(ctx context.Context, life maildrop.Life, now time.Time, done *Swept) error {
+	t, err := b.openTrash()
+	if t == nil || err != nil {
+		return err
+	}
+	defer t.close()
 	p, err := t.plan(life, now)
 	if err != nil || !p.due() {
-		return 0, err
+		return err
 	}
-	n := 0
-	for _, name := range p.files {
-		err := t.failing("unlink", t.path(name))
-		if err == nil {
-			err = unix.Unlinkat(t.dir, name, 0)
+	files := p.files // names that no other message gets
+	return b.locked(ctx, func(*lock) (left bool, err error) {
+		some := files[:min(len(files), mostAtOnce)]
+		files = files[len(some):]
+		for _, name := range some {
+			err := t.failing("unlink", t.path(name))
+			if err == nil {
+				err = unix.Unlinkat(t.dir, name, 0)
+			}
+			switch {
+			case errors.Is(err, unix.ENOENT): // brought back meanwhile
+			case err != nil:
+				return false, &os.PathError{Op: "unlink", Path: t.path(name), Err: err}
+			default:
+				done.Purged++
+			}
 		}
-		if err != nil && !errors.Is(err, unix.ENOENT) {
-			return n, &os.PathError{Op: "unlink", Path: t.path(name), Err: err}
+		if len(files) > 0 {
+			return true, nil
 		}
-		n++
-	}
-	if err := t.sync(); err != nil {
-		return n, err
-	}
-	return n, t.replace(p.left)
+		if err := t.sync(); err != nil {
+			return false, err
+		}
+		s, err := t.stock()
+		if err != nil {
+			return false, err
+		}
+		return false, t.replace(s.entries)
+	})
 }
