@@ -99,11 +99,7 @@ func (l *loader) assignLocked(ctx context.Context, known []served) (_, fresh []s
 		}
 	}
 	if l.list.List == nil {
-		before := max(l.witnessed, l.highest())
-		if l.prev != nil {
-			before = max(before, l.prev.validity)
-		}
-		l.list.List = newList(before)
+		l.list.List = l.newList(l.witnessed, l.prev)
 	}
 	l.report(l.list)
 	records, fresh, err := l.number()

@@ -31,7 +31,7 @@ func (b *box) takeOver() (*uidlist.List, error) {
 	}
 	list := imap
 	if list == nil {
-		list = newList(0)
+		list = b.newList(0, nil)
 	}
 	b.log.Info("taking over the unique-ids of Courier", "messages", len(pop3.Entries))
 	at := make(map[string]int, len(list.Records))

@@ -102,8 +102,17 @@ func (b *box) report(l *listFile) {
 	}
 }
 
-// newList is the list of a Maildir that had none, or lost one with the validity before: its
+// newList is the list of a Maildir that had none, or lost the one that was witnessed, or that the last scan knows: its
 // unique-ids must not come again (trap 24).
+func (b *box) newList(witnessed uint32, prev *snapshot) *uidlist.List {
+	before := max(witnessed, b.highest())
+	if prev != nil {
+		before = max(before, prev.validity)
+	}
+	return newList(before)
+}
+
+// newList is an empty list with a validity higher than the one before.
 func newList(before uint32) *uidlist.List {
 	return &uidlist.List{Version: 3, Validity: max(uint32(time.Now().Unix()), before+1), Next: 1}
 }

@@ -3,7 +3,6 @@ package maildir
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"time"
 
@@ -86,23 +85,11 @@ func (s *session) Received(ctx context.Context, n int) (time.Time, error) {
 	if at := s.dates.at[n]; at != undated {
 		return time.Unix(0, at), nil
 	}
-	for range 5 {
-		p, err := s.place(n)
-		if err != nil {
-			return time.Time{}, err
-		}
-		st, err := s.stampAt(p.in.String() + "/" + p.name)
-		if err != nil {
-			return time.Time{}, err
-		}
-		if st != (stamp{}) {
-			return time.Unix(0, st.mtime), nil
-		}
-		if err := s.refind(ctx, n, p); err != nil {
-			return time.Time{}, err
-		}
+	_, st, err := s.find(ctx, n)
+	if err != nil {
+		return time.Time{}, err
 	}
-	return time.Time{}, fmt.Errorf("%s: %w", s.snap.items[n].name, errMoving)
+	return time.Unix(0, st.mtime), nil
 }
 
 // readDates looks at the files whose times are not known, where the scan has seen them.
@@ -170,6 +157,9 @@ func (c *cache) keepDates(id fileID, d *dates) {
 	}
 	entry := e.Value.(*cached)
 	more := d.octets() - entry.dates.octets()
+	if entry.size+more > c.limit {
+		return
+	}
 	entry.dates, entry.size = d, entry.size+more
 	for c.size += more; c.size > c.limit; {
 		c.drop(c.order.Back())

@@ -139,7 +139,10 @@ func (u *unlinker) enter(ctx context.Context, numbers []int) error {
 // should they come back.
 func (u *unlinker) recall(uids map[uint32]int, entries []trashed) {
 	list, err := u.readList()
-	if err != nil || list.List == nil || list.Validity != u.snap.validity {
+	if err == nil && (list.List == nil || list.Validity != u.snap.validity) {
+		err = errors.New("the list is gone, or another than at login")
+	}
+	if err != nil {
 		u.log.Warn("the sizes of removed messages are not kept", "error", err)
 		return
 	}

@@ -51,6 +51,18 @@ func (b *box) restore(ctx context.Context, life maildrop.Life, choose func(Remov
 	if len(offers) == 0 {
 		return nil, nil
 	}
+	var errs []error
+	for some := range slices.Chunk(offers, mostAtOnce) { // so that no delivery of Dovecot's waits long
+		some, err := b.restoreSome(ctx, some)
+		back = append(back, some...)
+		if errs = append(errs, err); len(some) == 0 && err != nil {
+			break
+		}
+	}
+	return back, errors.Join(errs...)
+}
+
+func (b *box) restoreSome(ctx context.Context, offers []offer) (back []Removed, err error) {
 	listLock, err := b.lockList(ctx, max(b.store.lockWait, closeWait))
 	if err != nil {
 		return nil, err
@@ -108,8 +120,12 @@ func (r *restorer) run(ctx context.Context, offers []offer) (back []Removed, err
 		return nil, errors.Join(errs...)
 	}
 	r.amend()
+	fresh := !r.list.onDisk
 	if err := r.writeList(r.list, r.lock); err != nil {
 		return nil, errors.Join(append(errs, err)...)
+	}
+	if fresh { // or its loss would not be noticed
+		r.attest(r.list.Validity)
 	}
 	left := map[uint32]bool{}
 	for i := range offers {
@@ -144,14 +160,11 @@ func (r *restorer) look(ctx context.Context) error {
 	}
 	prev := r.store.cache.get(r.id)
 	if r.list.List == nil {
-		before, _, err := r.witness()
+		witnessed, _, err := r.witness()
 		if err != nil {
 			return err
 		}
-		if prev != nil {
-			before = max(before, prev.validity)
-		}
-		r.list.List = newList(before)
+		r.list.List = r.newList(witnessed, prev)
 	}
 	if prev != nil && prev.validity == r.list.Validity {
 		r.list.Next = max(r.list.Next, prev.next) // trap 24
