@@ -257,8 +257,8 @@ func (c *checker) lookLeftOvers(context.Context) error {
 	return c.lookTmp()
 }
 
-// temporary are the files that replace others: see box.replace and trash.replace.
-var temporary = []string{listName + ".tmp", witnessName + ".tmp", trashName + "/" + trashList + ".tmp"}
+// temporary are the files that replace others: see box.replace, trash.replace and makeLock.
+var temporary = []string{listName + ".tmp", lockTemp, witnessName + ".tmp", trashName + "/" + trashList + ".tmp"}
 
 // lookTmp counts deliveries that have died. Maildir: 36 hours.
 func (c *checker) lookTmp() error {

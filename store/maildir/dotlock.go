@@ -38,18 +38,9 @@ func (b *box) lockList(ctx context.Context, wait time.Duration) (*dotlock, error
 		if err := b.failing("lock", path); err != nil {
 			return nil, err
 		}
-		fd, err := b.openAt(listLockName, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL, 0o644)
-		if err == nil {
-			file := os.NewFile(uintptr(fd), path)
-			l := &dotlock{b, file}
-			host, _ := os.Hostname()
-			if _, err := fmt.Fprintf(file, "%d:%s", os.Getpid(), host); err != nil {
-				return nil, errors.Join(err, l.release())
-			}
-			return l, nil
-		}
+		l, err := b.makeLock()
 		if !errors.Is(err, unix.EEXIST) {
-			return nil, &os.PathError{Op: "open", Path: path, Err: err}
+			return l, err
 		}
 		if stale, why := b.staleLock(); stale {
 			b.log.Warn("removing a forgotten lock on the list", "file", path, "why", why)
@@ -76,6 +67,52 @@ func (b *box) lockList(ctx context.Context, wait time.Duration) (*dotlock, error
 			return nil, ctx.Err()
 		}
 	}
+}
+
+// lockTemp becomes the lock: only who has locked the Maildir makes it.
+const lockTemp = listLockName + ".tmp"
+
+// makeLock makes the lock on the list; unix.EEXIST if it is there. It appears with its content: from an empty one, whose
+// maker died, nobody could tell that he did.
+func (b *box) makeLock() (_ *dotlock, err error) {
+	path := b.file(listLockName)
+	var st unix.Stat_t
+	if b.statAt(listLockName, &st, unix.AT_SYMLINK_NOFOLLOW) == nil {
+		return nil, unix.EEXIST
+	}
+	if err := b.unlinkAt(lockTemp); err != nil && !errors.Is(err, unix.ENOENT) {
+		return nil, &os.PathError{Op: "unlink", Path: b.file(lockTemp), Err: err}
+	}
+	fd, err := b.openAt(lockTemp, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW, 0o644)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: b.file(lockTemp), Err: err}
+	}
+	file := os.NewFile(uintptr(fd), path)
+	defer func() {
+		if err != nil {
+			_ = b.unlinkAt(lockTemp)
+			_ = file.Close()
+		}
+	}()
+	host, _ := os.Hostname()
+	if _, err := fmt.Fprintf(file, "%d:%s", os.Getpid(), host); err != nil {
+		return nil, err
+	}
+	if err := unix.Fstat(fd, &st); err != nil {
+		return nil, &os.PathError{Op: "fstat", Path: path, Err: err}
+	}
+	dir, from, err := b.at(lockTemp)
+	if err != nil {
+		return nil, err
+	}
+	_, to, err := b.at(listLockName)
+	if err != nil {
+		return nil, err
+	}
+	if err := moveFile(dir, from, dir, to, fileID{uint64(st.Dev), st.Ino}); err != nil {
+		return nil, &os.PathError{Op: "rename", Path: path, Err: err}
+	}
+	return &dotlock{b, file}, nil
 }
 
 // staleLock tells, by Dovecot's rules, whether the lock is one whose process has died.
