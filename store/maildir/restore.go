@@ -64,6 +64,9 @@ func (b *box) restore(ctx context.Context, life maildrop.Life, choose func(Remov
 
 func (b *box) restoreSome(ctx context.Context, offers []offer) (back []Removed, err error) {
 	listLock, err := b.lockList(ctx, max(b.store.lockWait, closeWait))
+	if errors.Is(err, errListLocked) { // to try again later would be right
+		err = fmt.Errorf("%w: %w", maildrop.ErrInUse, err)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -204,7 +204,7 @@ func (t *trash) each(f func(trashed)) error {
 	bad := 0
 	for {
 		line, err := text.ReadSlice('\n')
-		for long := err; long == bufio.ErrBufferFull; { // to its end
+		for long := err; errors.Is(long, bufio.ErrBufferFull); { // to its end
 			_, long = text.ReadSlice('\n')
 		}
 		if err != nil && err != io.EOF && err != bufio.ErrBufferFull {
