@@ -124,6 +124,7 @@ func TestTokens(t *testing.T) {
 				}
 				if c.told == "" {
 					v.ask(t, "QUIT", "+OK bye")
+					_ = v.Close()
 					b.end()
 					if !strings.HasPrefix(got, "+OK ") || in.User != c.user || in.By != c.by || in.Method != c.mechanism || in.View != c.view || failed != 0 {
 						t.Errorf("%s %.60s: %q, %+v", c.mechanism, c.response, got, in)
@@ -136,6 +137,7 @@ func TestTokens(t *testing.T) {
 				v.ask(t, answer, refused)
 				v.ask(t, "AUTH XOAUTH2 "+xoauth2("tim", "tims"), "+OK 1 message (120 octets)")
 				v.ask(t, "QUIT", "+OK bye")
+				_ = v.Close()
 				b.end()
 				if failed != 1 || strings.Count(b.log.String(), "login refused") != 1 {
 					t.Errorf("%s %.60s, %q: %d failures\n%s", c.mechanism, c.response, answer, failed, b.log.String())
