@@ -308,7 +308,7 @@ func (l *login) exchange(server sasl.Server, response []byte) error {
 		case l.refused != nil && (err == nil || errors.Is(err, popwire.ErrLongLine)):
 			return l.refused // also after "*": RFC 7628 section 3.2.3
 		case l.refused != nil:
-			s.report(l, l.refused)
+			_ = s.report(l, l.refused)
 			return fatal{err}
 		case errors.Is(err, popwire.ErrLongLine):
 			return err

@@ -28,7 +28,7 @@ func (n *nobody) CheckToken(t auth.Token) error {
 	}
 	return n.note(t.User)
 }
-func (n *nobody) External() error                    { return auth.ErrRejected }
+func (n *nobody) External() error { return auth.ErrRejected }
 func (n *nobody) As(user string) error {
 	panic("As before a proof: " + user)
 }
