@@ -40,6 +40,8 @@ var rooms = map[string][]string{
 	"certificate":            {},
 	"internal/confine":       {},
 	"internal/proxyheader":   {},
+	"auth/oidc":              {"auth"},
+	"auth/oidc/oidctest":     {},
 	"auth/passwdfile":        {"auth", "auth/passwdfile/scheme"},
 	"auth/passwdfile/scheme": {},
 	"history":                {"maildrop", "pop3server"},
@@ -197,8 +199,8 @@ func TestTrapsHaveTests(t *testing.T) {
 			has[m[1]] = true
 		}
 	}
-	// 47 to 50 are about OAuth and clients.
-	for _, trap := range strings.Fields("01 02 03 04 05 06 07 08 09 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31 32 33 34 35 36 37 38 39 40 41 42 43 44 45 46 51 52 53") {
+	// 48 to 50 are about clients.
+	for _, trap := range strings.Fields("01 02 03 04 05 06 07 08 09 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31 32 33 34 35 36 37 38 39 40 41 42 43 44 45 46 47 51 52 53") {
 		if !has[trap] {
 			t.Errorf("trap %s has no test with its number in its name", trap)
 		}

@@ -91,10 +91,25 @@ func (s *session) pass(ctx context.Context, args []string) (response, error) {
 
 // refuse logs a login that failed and holds the refusal of bad credentials back.
 func (s *session) refuse(l *login, err error) error {
+	if errors.As(err, new(fatal)) {
+		return err
+	}
+	err = s.report(l, err)
+	if errors.Is(err, auth.ErrRejected) {
+		if s.failed++; s.settings.MaxAttempts > 0 && s.failed >= s.settings.MaxAttempts {
+			s.last = ErrTooManyTries
+		}
+		if err := s.pause(s.settings.FailureDelay); err != nil {
+			return err
+		}
+	}
+	return err
+}
+
+// report tells the log and the hook of a login that failed. It returns the error as respond is to log it.
+func (s *session) report(l *login, err error) error {
 	_, _, known := refusal(err)
 	switch {
-	case errors.As(err, new(fatal)):
-		return err
 	case errors.Is(err, auth.ErrRejected): // what contrib/fail2ban looks for
 		s.log.Warn("login refused", "method", l.method, "user", l.user, "error", err)
 	case known:
@@ -104,14 +119,6 @@ func (s *session) refuse(l *login, err error) error {
 	}
 	if s.srv.Hooks.LoginFailed != nil {
 		s.srv.Hooks.LoginFailed(s.info, l.user, err)
-	}
-	if errors.Is(err, auth.ErrRejected) {
-		if s.failed++; s.settings.MaxAttempts > 0 && s.failed >= s.settings.MaxAttempts {
-			s.last = ErrTooManyTries
-		}
-		if err := s.pause(s.settings.FailureDelay); err != nil {
-			return err
-		}
 	}
 	return err
 }

@@ -2,6 +2,7 @@ package pop3server
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -29,7 +30,8 @@ type login struct {
 	turn   *auth.Turn
 	cancel context.CancelCauseFunc
 
-	unproven bool // the proof for user comes with the client's next response
+	refused  error // why a token was, while the client is told; then it has failed, whatever it answers
+	unproven bool  // the proof for user comes with the client's next response
 }
 
 // errHungUp is why a try was given up: nobody waits for what comes of it.
@@ -59,14 +61,14 @@ func (l *login) close() {
 	l.cancel(nil)
 }
 
-// begin waits for the turn of a try to log in as the user who was called.
-func (l *login) begin() error {
+// begin waits for the turn of a try to log in under a name.
+func (l *login) begin(name string) error {
 	// To check takes time: what was answered does not wait for it, nor is a buffer held.
 	if err := l.out.Flush(); err != nil {
 		return fatal{err}
 	}
 	l.place.trying()
-	turn, err := l.srv.Throttle.Wait(l.ctx, l.lookup, l.info.Remote.Addr(), l.failed)
+	turn, err := l.srv.Throttle.Wait(l.ctx, name, l.info.Remote.Addr(), l.failed)
 	l.turn, l.ctx = turn, turn.Mark(l.ctx)
 	return err //nolint:wrapcheck // a sentinel, or the context's
 }
@@ -76,7 +78,7 @@ func (l *login) CheckPassword(user, password string) error {
 	if err := l.called(user); err != nil {
 		return err
 	}
-	if err := l.begin(); err != nil {
+	if err := l.begin(l.lookup); err != nil {
 		return err
 	}
 	var err error
@@ -95,12 +97,45 @@ func (l *login) Secret(user, mechanism string) (auth.Secret, error) {
 	}
 	if strings.HasPrefix(mechanism, "SCRAM-") {
 		l.unproven = true // A turn would be held while the client says nothing: see exchange.
-	} else if err := l.begin(); err != nil {
+	} else if err := l.begin(l.lookup); err != nil {
 		return auth.Secret{}, err
 	}
 	secret, err := keeper.Secret(l.ctx, l.lookup, mechanism, l.info.Remote.Addr())
 	l.id = secret.Identity
 	return secret, l.exists(err) // the mechanism tells rejections by it
+}
+
+// CheckToken implements sasl.Host. The throttle knows a client that names nobody by its token's digest: under one name
+// for all of them, failures from anywhere would keep all of them waiting. A refusal counts at once, since the client is
+// still to be told, and may cancel then or hang up.
+func (l *login) CheckToken(t auth.Token) error {
+	checker, ok := l.srv.Users.(auth.TokenChecker)
+	if !ok {
+		return errMechanism
+	}
+	name := fmt.Sprintf("\x00%x", sha256.Sum256([]byte(t.Bearer)))
+	if t.User != "" {
+		if err := l.called(t.User); err != nil {
+			return err
+		}
+		name = l.lookup
+	}
+	if err := l.begin(name); err != nil {
+		return err
+	}
+	t.User, t.Remote = l.lookup, l.info.Remote.Addr()
+	var err error
+	if l.id, err = checker.CheckToken(l.ctx, t); err == nil {
+		l.lookup = l.id.User // who is proven; As says what is his own
+		if l.user != "" {
+			err = l.As(l.user)
+		}
+	}
+	if errors.Is(err, auth.ErrRejected) {
+		l.turn.Done(auth.Failed)
+		l.refused = err
+	}
+	return err
 }
 
 // External implements sasl.Host: the user is whom the client's certificate names, which asks for no view.
@@ -116,7 +151,7 @@ func (l *login) External() error {
 	if l.user, l.lookup = user, user; !plain(user) {
 		return sasl.ErrForm
 	}
-	if err := l.begin(); err != nil {
+	if err := l.begin(l.lookup); err != nil {
 		return err
 	}
 	l.id, err = users.Find(l.ctx, user, l.info.Remote.Addr())
@@ -174,6 +209,7 @@ func (s *session) offered(m sasl.Mechanism) bool {
 		m.Plaintext && !s.plaintext(),
 		m.Plus && s.tls == nil,
 		m.External && !s.certified(),
+		m.Token && !s.tokens(),
 		m.Secret != "" && !s.serves(m.Secret):
 		return false
 	case m.Plus:
@@ -188,6 +224,12 @@ func (s *session) offered(m sasl.Mechanism) bool {
 func (s *session) serves(mechanism string) bool {
 	keeper, ok := s.srv.Users.(auth.SecretKeeper)
 	return ok && (s.settings.Mechanisms != nil || keeper.Serves(mechanism))
+}
+
+// tokens says that there is somebody who knows bearer tokens. Who has one picks such a mechanism, and nobody else.
+func (s *session) tokens() bool {
+	_, ok := s.srv.Users.(auth.TokenChecker)
+	return ok
 }
 
 // certified says that the client has a certificate of an authority that we trust.
@@ -250,7 +292,7 @@ func (l *login) exchange(server sasl.Server, response []byte) error {
 	for {
 		if l.unproven {
 			l.unproven = false
-			if err := l.begin(); err != nil {
+			if err := l.begin(l.lookup); err != nil {
 				return err
 			}
 		}
@@ -263,6 +305,11 @@ func (l *login) exchange(server sasl.Server, response []byte) error {
 		}
 		line, err := s.next((*popwire.Reader).ReadResponse)
 		switch {
+		case l.refused != nil && (err == nil || errors.Is(err, popwire.ErrLongLine)):
+			return l.refused // also after "*": RFC 7628 section 3.2.3
+		case l.refused != nil:
+			_ = s.report(l, l.refused)
+			return fatal{err}
 		case errors.Is(err, popwire.ErrLongLine):
 			return err
 		case err != nil:

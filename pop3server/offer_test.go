@@ -23,6 +23,7 @@ type offer struct {
 	secrets    bool // there is an auth.SecretKeeper
 	weak       bool // but users without a secret too
 	directory  bool
+	tokens     bool // there is an auth.TokenChecker
 	certified  bool // Server.Certified is set
 	client     bool // and the client has a certificate
 }
@@ -34,6 +35,8 @@ func (o offer) want(name string) bool {
 	switch name {
 	case "PLAIN", "LOGIN":
 		return listed && safe
+	case "OAUTHBEARER", "XOAUTH2":
+		return listed && safe && o.tokens
 	case "EXTERNAL":
 		return listed && o.tls && o.client && o.certified && o.directory
 	case "SCRAM-SHA-256-PLUS", "SCRAM-SHA-1-PLUS":
@@ -55,7 +58,7 @@ func offers() (all []offer) {
 							mechanisms: mechanisms, policy: policy, local: way == "local",
 							tls: way == "tls" || way == "certificate", proxied: way == "proxy",
 							secrets: secrets != "", weak: secrets == "weak",
-							directory: directory, certified: way != "tls", client: way == "certificate",
+							directory: directory, tokens: directory != (secrets == "weak"), certified: way != "tls", client: way == "certificate",
 						})
 					}
 				}
@@ -69,6 +72,27 @@ func (o offer) users() auth.PasswordChecker {
 	r := newRoster()
 	if o.weak {
 		r.weak = []string{auth.APOP, auth.CRAMMD5, auth.SCRAMSHA1, auth.SCRAMSHA256}
+	}
+	if o.tokens {
+		t := tokens{r, nil}
+		switch {
+		case o.secrets && o.directory:
+			return t
+		case o.secrets:
+			return struct {
+				secretive
+				auth.TokenChecker
+			}{secretive{r, r}, t}
+		case o.directory:
+			return struct {
+				directed
+				auth.TokenChecker
+			}{directed{r, r}, t}
+		}
+		return struct {
+			checker
+			auth.TokenChecker
+		}{checker{r}, t}
 	}
 	switch {
 	case o.secrets && o.directory:

@@ -31,8 +31,8 @@ type Settings struct {
 	// Hostname is shown in the greeting. Empty: none is shown.
 	Hostname string
 
-	// Plaintext says who may use USER, PASS, and the SASL mechanisms PLAIN and LOGIN without TLS; from
-	// others they are hidden and refused.
+	// Plaintext says who may use USER, PASS, and the SASL mechanisms PLAIN, LOGIN, OAUTHBEARER and XOAUTH2
+	// without TLS; from others they are hidden and refused.
 	Plaintext Plaintext
 
 	// NoUserPass turns USER and PASS off for everybody.

@@ -21,7 +21,14 @@ func (n *nobody) note(user string) error {
 	return auth.ErrRejected
 }
 func (n *nobody) CheckPassword(user, _ string) error { return n.note(user) }
-func (n *nobody) External() error                    { return auth.ErrRejected }
+
+func (n *nobody) CheckToken(t auth.Token) error {
+	if t.User == "" {
+		return auth.ErrRejected
+	}
+	return n.note(t.User)
+}
+func (n *nobody) External() error { return auth.ErrRejected }
 func (n *nobody) As(user string) error {
 	panic("As before a proof: " + user)
 }
@@ -47,6 +54,9 @@ func FuzzServer(f *testing.F) {
 			{"p=tls-server-end-point,,n=user,r=x,m=1", "", ""},
 			{"n,,m=1,n=user,r=x", "", ""},
 			{",,,,", ",,,,", "="},
+			{"n,a=user@example.com,\x01host=server.example.com\x01port=143\x01auth=Bearer dG9rZW4=\x01\x01", "\x01", ""},
+			{"n,,\x01auth=\x01\x01", "*", ""},
+			{"user=someuser@example.com\x01auth=Bearer ya29.token\x01\x01", "", ""},
 		} {
 			f.Add(uint8(i), true, r[0], r[1], r[2])
 			f.Add(uint8(i), false, r[0], r[1], r[2])

@@ -31,6 +31,10 @@ type testHost struct {
 
 	user, as string // proven, and as whom he acts
 	calls    []string
+
+	tokens  map[string]string // the users that tokens name
+	refusal error             // of all tokens
+	token   auth.Token        // the last
 }
 
 var errFault = errors.New("the database is away")
@@ -91,6 +95,24 @@ func (h *testHost) External() error {
 		return auth.ErrRejected
 	}
 	h.user = h.external
+	return nil
+}
+
+func (h *testHost) CheckToken(t auth.Token) error {
+	if err := h.call("CheckToken", t.User); err != nil {
+		return err
+	}
+	h.token = t
+	user, ok := h.tokens[t.Bearer]
+	switch {
+	case h.refusal != nil:
+		return h.refusal
+	case !ok || t.User != "" && t.User != user && user != h.admin:
+		return fmt.Errorf("%w: by the test", auth.ErrRejected)
+	case t.User != user:
+		h.as = t.User
+	}
+	h.user = user
 	return nil
 }
 

@@ -15,6 +15,8 @@ var mechanisms = []Mechanism{
 	{Name: "SCRAM-SHA-1", Secret: auth.SCRAMSHA1, start: sha1Form.base},
 	{Name: "CRAM-MD5", ServerFirst: true, Secret: auth.CRAMMD5, start: newCRAMMD5},
 	{Name: "EXTERNAL", External: true, start: newExternal},
+	{Name: "OAUTHBEARER", Plaintext: true, Token: true, start: newOAuthBearer},
+	{Name: "XOAUTH2", Plaintext: true, Token: true, start: newXOAuth2},
 	{Name: "PLAIN", Plaintext: true, start: newPlain},
 	{Name: "LOGIN", Plaintext: true, start: newLogin},
 }

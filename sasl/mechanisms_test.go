@@ -13,7 +13,8 @@ import (
 
 func TestMechanisms(t *testing.T) {
 	want := []string{
-		"SCRAM-SHA-256-PLUS", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-256", "SCRAM-SHA-1", "CRAM-MD5", "EXTERNAL", "PLAIN", "LOGIN",
+		"SCRAM-SHA-256-PLUS", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-256", "SCRAM-SHA-1", "CRAM-MD5", "EXTERNAL",
+		"OAUTHBEARER", "XOAUTH2", "PLAIN", "LOGIN",
 	}
 	if !slices.Equal(Names(), want) {
 		t.Errorf("%q", Names())
@@ -26,7 +27,8 @@ func TestMechanisms(t *testing.T) {
 	for i, m := range All() {
 		if m.Name != want[i] || !name.MatchString(m.Name) ||
 			m.Plus != strings.HasSuffix(m.Name, "-PLUS") ||
-			m.Plaintext != (m.Name == "PLAIN" || m.Name == "LOGIN") ||
+			m.Plaintext != (m.Name == "PLAIN" || m.Name == "LOGIN" || m.Token) ||
+			m.Token != (m.Name == "OAUTHBEARER" || m.Name == "XOAUTH2") ||
 			m.ServerFirst != (m.Name == "CRAM-MD5") || // RFC 2195 section 2
 			m.External != (m.Name == "EXTERNAL") ||
 			m.Secret != secrets[m.Name] {
@@ -51,7 +53,7 @@ func TestMechanisms(t *testing.T) {
 func TestFind(t *testing.T) {
 	for name, want := range map[string]string{
 		"PLAIN": "PLAIN", "plain": "PLAIN", "Scram-Sha-256-Plus": "SCRAM-SHA-256-PLUS", "cram-md5": "CRAM-MD5",
-		"": "", "PLAI": "", "PLAIN ": "", "PLAINX": "", "SCRAM-SHA-512": "", "XOAUTH2": "", "GSSAPI": "",
+		"": "", "PLAI": "", "PLAIN ": "", "PLAINX": "", "SCRAM-SHA-512": "", "OAUTH10A": "", "xoauth2": "XOAUTH2", "GSSAPI": "",
 		"ſcram-sha-1": "", "ſcram-sha-": "", "ſCRAM-SHA-256": "", "SCRAM-SHA-1\x00": "", "ＰＬＡＩＮ": "",
 	} {
 		if m, ok := Find(name); m.Name != want || ok != (want != "") {

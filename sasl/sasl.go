@@ -34,6 +34,10 @@ type Host interface {
 	Secret(user, mechanism string) (auth.Secret, error)
 	// External proves the user whom the client's certificate names.
 	External() error
+	// CheckToken proves the user whom a bearer token names, and that he may act as the one whom the client named with
+	// it, if any. Of Token it gets all but Remote. An error that wraps auth.ErrRejected is told to the client as
+	// auth.TokenRefusal says, and ends the exchange after that.
+	CheckToken(t auth.Token) error
 	// As names the user as whom the client wants to act; it is called at most once, when all else is
 	// proven, with a name that is not empty. It may be the user's own: in another spelling, or with EXTERNAL.
 	As(user string) error
@@ -57,10 +61,11 @@ type Channel struct {
 // A Mechanism is one row of what this package knows.
 type Mechanism struct {
 	Name        string // as clients see it, in capitals
-	Plaintext   bool   // the client sends the password as it is
+	Plaintext   bool   // the client sends the password, or a token, as it is
 	ServerFirst bool   // the server speaks first: an initial response is an error (RFC 4422 section 5)
 	Plus        bool   // it needs a channel binding (RFC 5802 section 6)
 	External    bool   // it needs a client's certificate
+	Token       bool   // it needs bearer tokens to be checked
 	Secret      string // which of package auth's secrets it needs; empty if none
 
 	start func(Host, Channel) Server

@@ -47,6 +47,12 @@ func attempt(t *testing.T, mechanism string, h *testHost, user, password string)
 	case mechanism == "LOGIN":
 		next([]byte(user))
 		next([]byte(password))
+	case mechanism == "OAUTHBEARER":
+		next([]byte("n,a=" + user + ",\x01auth=Bearer " + strings.ReplaceAll(password, " ", "") + "\x01\x01"))
+		next([]byte{1})
+	case mechanism == "XOAUTH2":
+		next([]byte("user=" + user + "\x01auth=Bearer " + strings.ReplaceAll(password, " ", "") + "\x01\x01"))
+		next([]byte{})
 	case mechanism == "CRAM-MD5":
 		next([]byte(cramAnswer(string(challenge), user, password)))
 	default:

@@ -15,9 +15,10 @@ import (
 var ErrLongLine = errors.New("command line too long")
 
 // MaxResponse is the most octets of a client's response in a SASL exchange, in base64, its line end not
-// counted, and of an AUTH command: tokens of 64 KiB are in use (trap 39). RFC 5034 section 4 sets no limit
-// to the first and 255 octets to the second, past which some clients go.
-const MaxResponse = (64<<10+2)/3*4 + 64
+// counted, and of an AUTH command: tokens of 64 KiB are in use (trap 39), and 2 KiB come with them, a name
+// above all. RFC 5034 section 4 sets no limit to the first and 255 octets to the second, past which some
+// clients go.
+const MaxResponse = (66<<10+2)/3*4 + 64
 
 // A Reader reads command lines. It holds 512 octets, however long a line is (trap 36), but for those that
 // belong to a SASL exchange.
