@@ -128,15 +128,28 @@ func (f *file) open(day string) error {
 	if err == nil && info.Size() == 0 {
 		_, err = f.append([]byte(versionLine))
 	} else if err == nil {
-		last := make([]byte, 1)
-		_, err = opened.ReadAt(last, info.Size()-1)
-		f.torn = last[0] != '\n'
+		err = f.goOn(info.Size())
 	}
 	if err != nil {
 		f.close()
 		return fmt.Errorf("history: %w", err)
 	}
 	return nil
+}
+
+// goOn looks how the file begins, to which another version may not add, and how it ends.
+func (f *file) goOn(size int64) error {
+	start, last := make([]byte, min(size, 256)), make([]byte, 1)
+	if _, err := f.f.ReadAt(start, 0); err != nil {
+		return err //nolint:wrapcheck // names the file
+	}
+	head, _, _ := bytes.Cut(start, []byte("\n"))
+	if err := readable(head); err != nil {
+		return fmt.Errorf("%s: %w", f.f.Name(), err)
+	}
+	_, err := f.f.ReadAt(last, size-1)
+	f.torn = last[0] != '\n'
+	return err //nolint:wrapcheck // names the file
 }
 
 func (f *file) sync() error {

@@ -73,6 +73,17 @@ func (q Query) file(name string, yield func(Record, error) bool) bool {
 // errVersion says that a file is of a later dewey.
 var errVersion = errors.New("written by a newer dewey")
 
+// readable says by a file's first line whether its version is known: errVersion if not.
+func readable(line []byte) error {
+	var head struct {
+		Version int `json:"dewey_history"`
+	}
+	if json.Unmarshal(line, &head) == nil && head.Version > version {
+		return fmt.Errorf("%w: version %d, this one knows %d", errVersion, head.Version, version)
+	}
+	return nil
+}
+
 // scan calls found for each record in a file that is looked for, until it returns false.
 func (q Query) scan(from io.Reader, found func(Record) bool) error {
 	in := bufio.NewReaderSize(from, maxLine)
@@ -92,11 +103,8 @@ func (q Query) scan(from io.Reader, found func(Record) bool) error {
 			return err //nolint:wrapcheck // file does
 		}
 		if first {
-			var head struct {
-				Version int `json:"dewey_history"`
-			}
-			if json.Unmarshal(line, &head) == nil && head.Version > version {
-				return errVersion
+			if err := readable(line); err != nil {
+				return err
 			}
 		}
 		if !bytes.HasPrefix(line, wanted) || q.UID != "" && !bytes.Contains(line, uid) {

@@ -34,7 +34,8 @@ func readSwept(name string) (swept, error) {
 	}
 	s, ok := parseSwept(string(data))
 	if !ok {
-		return swept{}, fmt.Errorf("%s does not hold when the last night was", name)
+		head, _, _ := strings.Cut(string(data), "\n")
+		return swept{}, fmt.Errorf("%s does not hold when the last night was: it begins with %.40q, %q would be right", name, head, sweptHead)
 	}
 	return s, nil
 }

@@ -198,7 +198,7 @@ func (t *trash) each(f func(trashed)) error {
 	case string(head) != trashHead && strings.HasPrefix(trashHead, string(head)): // who made it may have died on the way
 		return nil
 	case string(head) != trashHead:
-		return t.foreign()
+		return t.foreign(head)
 	}
 	_, _ = text.Discard(len(trashHead))
 	bad := 0
@@ -254,7 +254,12 @@ func (t *trash) stock() (*stock, error) {
 	return s, err
 }
 
-func (t *trash) foreign() error {
+// foreign says what is wrong with a list that begins so. Nothing is written to it.
+func (t *trash) foreign(head []byte) error {
+	if version, ok := strings.CutPrefix(string(head), "dewey-removed "); ok {
+		version, _, _ = strings.Cut(version, "\n")
+		return fmt.Errorf("%w: %s is of another dewey: version %q, this one knows 1", maildrop.ErrDamaged, t.path(trashList), version)
+	}
 	return fmt.Errorf("%w: %s does not begin with %q", maildrop.ErrDamaged, t.path(trashList), trashHead)
 }
 
@@ -302,7 +307,7 @@ func (t *trash) appendEntries(entries []trashed) (err error) {
 	}
 	start, last := make([]byte, len(trashHead)), make([]byte, 1)
 	if _, err := file.ReadAt(start, 0); err != nil || string(start) != trashHead {
-		return errors.Join(t.foreign(), err)
+		return errors.Join(t.foreign(start), err)
 	}
 	if _, err := file.ReadAt(last, size-1); err != nil {
 		return err
@@ -334,7 +339,7 @@ func (t *trash) appendEntries(entries []trashed) (err error) {
 func (t *trash) begin(file *os.File) error {
 	start, err := io.ReadAll(io.NewSectionReader(file, 0, int64(len(trashHead))))
 	if err == nil && !strings.HasPrefix(trashHead, string(start)) {
-		err = t.foreign()
+		err = t.foreign(start)
 	}
 	if err == nil {
 		err = file.Truncate(0)
