@@ -48,6 +48,7 @@ var rooms = map[string][]string{
 	"bench":                  {},
 	"bench/compare":          {"bench"},
 	"cmd/dewey":              {"*"},
+	"test/chaos/harness":     {},
 	"test/clients":           {},
 	"test/mta":               {},
 }
