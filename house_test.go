@@ -48,7 +48,13 @@ var rooms = map[string][]string{
 	"bench":                  {},
 	"bench/compare":          {"bench"},
 	"cmd/dewey":              {"*"},
+	"test/chaos/attacks":     {},
 	"test/chaos/harness":     {},
+	"test/chaos/others":      {},
+	"test/chaos/soak":        {},
+	"test/chaos/scenario":    {"test/chaos/harness"},
+	"test/chaos/kill":        {},
+	"test/chaos/tracer":      {},
 	"test/clients":           {},
 	"test/mta":               {},
 }
