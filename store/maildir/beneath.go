@@ -133,11 +133,16 @@ func (b *box) stampAt(name string) (stamp, error) {
 }
 
 // sameFile says that the open file is still the one of that name.
-func (b *box) sameFile(file *os.File, name string) bool {
-	var here, open unix.Stat_t
-	err1 := b.statAt(name, &here, unix.AT_SYMLINK_NOFOLLOW)
-	err2 := unix.Fstat(int(file.Fd()), &open)
-	return err1 == nil && err2 == nil && here.Dev == open.Dev && here.Ino == open.Ino
+func (b *box) sameFile(file *os.File, name string) (bool, error) {
+	here, err := b.stampAt(name)
+	if err != nil {
+		return false, err
+	}
+	var open unix.Stat_t
+	if err := unix.Fstat(int(file.Fd()), &open); err != nil {
+		return false, &os.PathError{Op: "fstat", Path: file.Name(), Err: err}
+	}
+	return here.id == fileID{uint64(open.Dev), open.Ino}, nil
 }
 
 // openPlain opens a file of the Maildir for reading that must be a regular one and no link. Its error is

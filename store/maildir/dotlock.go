@@ -188,16 +188,19 @@ func (b *box) lockPID() int {
 
 // held says that nobody has taken the lock for a forgotten one and removed it.
 func (l *dotlock) held() error {
-	if !l.sameFile(l.file, listLockName) {
-		return fmt.Errorf("%s was removed while it was held", l.file.Name())
+	same, err := l.sameFile(l.file, listLockName)
+	if err == nil && !same {
+		err = fmt.Errorf("%s was removed while it was held", l.file.Name())
 	}
-	return nil
+	return err
 }
 
 func (l *dotlock) release() error {
 	var err error
 	if l.held() == nil {
-		err = l.unlinkAt(listLockName)
+		if err = l.unlinkAt(listLockName); err != nil {
+			err = &os.PathError{Op: "unlink", Path: l.file.Name(), Err: err}
+		}
 	}
 	return errors.Join(err, l.file.Close())
 }

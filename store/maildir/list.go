@@ -228,7 +228,9 @@ func (b *box) replace(name string, content []byte, mode uint32, owner *unix.Stat
 	if err != nil {
 		return nil, errors.Join(err, file.Close(), b.unlinkAt(temp))
 	}
-	err = unix.Fstat(int(file.Fd()), &st)
+	if err = unix.Fstat(int(file.Fd()), &st); err != nil {
+		err = &os.PathError{Op: "fstat", Path: path, Err: err}
+	}
 	return &st, errors.Join(err, file.Close(), b.syncRoot())
 }
 

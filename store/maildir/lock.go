@@ -83,8 +83,14 @@ func (b *box) lockFile(ctx context.Context, timer *time.Timer, wait time.Duratio
 			return nil, err
 		}
 		err = unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil && b.sameFile(file, lockName) {
-			return file, nil
+		if err == nil {
+			same, err := b.sameFile(file, lockName)
+			if err == nil && same {
+				return file, nil
+			}
+			if err != nil {
+				return nil, errors.Join(err, file.Close())
+			}
 		}
 		_ = file.Close()
 		if err != nil && !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {

@@ -55,5 +55,8 @@ func (b *box) makeFolder(name string, owner *unix.Stat_t) error {
 	if err = unix.Fstat(fd, &st); err == nil && st.Mode&0o777 != mode { // the umask
 		err = unix.Fchmod(fd, st.Mode&0o7000|mode)
 	}
+	if err != nil {
+		err = &os.PathError{Op: "chmod", Path: path, Err: err}
+	}
 	return errors.Join(err, adoptFile(made, owner), made.Close())
 }

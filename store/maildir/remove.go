@@ -285,7 +285,7 @@ func (u *unlinker) sync() error {
 			err = errors.Join(u.failing("sync", u.file(f.String())), unix.Fsync(fd))
 		}
 		if err != nil {
-			return fmt.Errorf("removed messages may come back after a crash: %w", err)
+			return fmt.Errorf("removed messages may come back after a crash: %w", &os.PathError{Op: "fsync", Path: u.file(f.String()), Err: err})
 		}
 	}
 	return nil
