@@ -103,6 +103,13 @@ func (m *Model) Keys(fates ...Fate) []string {
 	return keys
 }
 
+// Of is the message that has a unique-id, as far as it was seen; empty if nothing has it.
+func (m *Model) Of(uid string) string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.owners[uid]
+}
+
 // Key is the key of a text that was retrieved; empty if it has none.
 func Key(text string) string {
 	if found := keyed.FindStringSubmatch(text); found != nil {
