@@ -158,6 +158,8 @@ func (b *body) Read(p []byte) (int, error) {
 		return n + int(b.left), nil // the next Read says it
 	}
 	switch {
+	case errors.Is(err, io.ErrUnexpectedEOF): // the file is shorter than it was
+		b.lied()
 	case err == io.EOF && b.left > 0:
 		b.lied()
 		err = errContent
