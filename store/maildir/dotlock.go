@@ -121,7 +121,13 @@ func (b *box) staleLock() (stale bool, why string) {
 	if b.statAt(listLockName, &before, unix.AT_SYMLINK_NOFOLLOW) != nil || before.Mode&unix.S_IFMT != unix.S_IFREG {
 		return false, ""
 	}
-	if pid := b.lockPID(); pid > 0 {
+	pid, blank := b.lockPID()
+	last := latest(&before)
+	switch {
+	case blank && last < booted():
+		// Whoever makes one writes his number at once. The power was lost before that was on the disk, and its name was.
+		return true, "it names nobody, and is older than the machine's start"
+	case pid > 0:
 		// Our own pid is that of an earlier process: the session's lock is ours, and we hold no other.
 		if err := unix.Kill(pid, 0); pid != os.Getpid() && !errors.Is(err, unix.ESRCH) && !startedAfter(pid, latest(&before)) {
 			return false, ""
@@ -131,7 +137,6 @@ func (b *box) staleLock() (stale bool, why string) {
 		}
 		return true, fmt.Sprintf("its process %d has died", pid)
 	}
-	last := latest(&before)
 	if b.statAt(listName, &list, 0) == nil {
 		last = max(last, latest(&list))
 	}
@@ -139,6 +144,15 @@ func (b *box) staleLock() (stale bool, why string) {
 		return false, ""
 	}
 	return true, fmt.Sprintf("nothing has changed for %v", staleAfter)
+}
+
+// booted is when the machine was started, in nanoseconds since 1970.
+func booted() int64 {
+	var up unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &up); err != nil {
+		return 0
+	}
+	return time.Now().UnixNano() - up.Nano()
 }
 
 // startedAfter says that a process has begun since a time, in nanoseconds since 1970: it has the number
@@ -162,28 +176,30 @@ func startedAfter(pid int, t int64) bool {
 	return begun.UnixNano() > t+int64(10*time.Second) // these clocks agree to a few seconds
 }
 
-// lockPID is the process that the lock names, or 0 if it names none on this host.
-func (b *box) lockPID() int {
+// lockPID is the process that the lock names, or 0 if it names none on this host; blank: it names nothing at all.
+func (b *box) lockPID() (pid int, blank bool) {
 	fd, err := b.openAt(listLockName, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
-		return 0
+		return 0, false
 	}
 	buf := make([]byte, 512)
 	n, err := unix.Read(fd, buf)
 	_ = unix.Close(fd)
 	if err != nil {
-		return 0
+		return 0, false
+	}
+	if len(bytes.Trim(buf[:n], "\x00")) == 0 {
+		return 0, true
 	}
 	name, at, ok := bytes.Cut(bytes.TrimSuffix(buf[:n], []byte("\n")), []byte(":"))
 	host, err := os.Hostname()
 	if !ok || err != nil || string(at) != host {
-		return 0
+		return 0, false
 	}
-	pid, err := strconv.Atoi(string(name))
-	if err != nil || pid < 0 {
-		return 0
+	if pid, err = strconv.Atoi(string(name)); err != nil || pid < 0 {
+		return 0, false
 	}
-	return pid
+	return pid, false
 }
 
 // held says that nobody has taken the lock for a forgotten one and removed it.

@@ -181,7 +181,13 @@ func (p Problem) String() string {
 // and a count of each kind, notes too.
 func Check(tb testing.TB, data string, args ...string) (problems []Problem, kinds map[string]int) {
 	tb.Helper()
-	code, stdout, stderr := Run(tb, data, "", append([]string{"check", "--json"}, args...)...)
+	return CheckIn(tb, nil, data, args...)
+}
+
+// CheckIn is Check, with what runs the program.
+func CheckIn(tb testing.TB, wrap []string, data string, args ...string) (problems []Problem, kinds map[string]int) {
+	tb.Helper()
+	code, stdout, stderr := RunIn(tb, wrap, data, "", append([]string{"check", "--json"}, args...)...)
 	var report struct{ Problems []Problem }
 	if err := json.Unmarshal([]byte(stdout), &report); err != nil || code > 1 {
 		tb.Fatalf("dewey check: exit code %d, %v\n%s%s", code, err, stdout, stderr)

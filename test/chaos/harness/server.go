@@ -202,8 +202,15 @@ func Await(tb testing.TB, what string, ready func() bool) {
 // Run runs another subcommand of the program on the data folder, and returns its exit code and what it said.
 func Run(tb testing.TB, data, stdin string, args ...string) (code int, stdout, stderr string) {
 	tb.Helper()
+	return RunIn(tb, nil, data, stdin, args...)
+}
+
+// RunIn is Run, with what runs the program, such as unshare and its flags.
+func RunIn(tb testing.TB, wrap []string, data, stdin string, args ...string) (code int, stdout, stderr string) {
+	tb.Helper()
 	var out, errs strings.Builder
-	cmd := exec.Command(Binary(), append(args, "--set", "data="+data)...)
+	argv := append(append(append([]string{}, wrap...), Binary()), args...)
+	cmd := exec.Command(argv[0], append(argv[1:], "--set", "data="+data)...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &out, &errs
 	var exit *exec.ExitError
 	if err := cmd.Run(); err != nil && !errors.As(err, &exit) {

@@ -117,6 +117,7 @@ func All() []Scenario {
 				for _, key := range e.Models["mrose"].Keys(harness.Maybe) {
 					e.Models["mrose"].Is(key, harness.There)
 				}
+				e.mark(false)
 				return nil
 			},
 			Restore: true,
@@ -127,6 +128,7 @@ func All() []Scenario {
 			Prepare: broken,
 			Command: []string{"check", "--repair", "mrose"},
 			After:   []string{"check", "--repair"},
+			Atomic:  true, // a message gets a base name of its own
 		},
 		{
 			Name:     "the night's retention",
@@ -136,9 +138,9 @@ func All() []Scenario {
 			Prepare:  old,
 			Act: func(e *Env) error {
 				m := e.Models["mrose"]
-				for end := time.Now().Add(5 * e.Dusk); !strings.Contains(e.Log(), "night's work done"); {
+				for end := time.Now().Add(5 * e.Dusk); !strings.Contains(e.text(e.TB), "night's work done"); {
 					switch {
-					case !e.Alive():
+					case !e.alive():
 						return io.EOF
 					case time.Now().After(end):
 						return ErrLate
@@ -148,7 +150,7 @@ func All() []Scenario {
 				for _, key := range m.Keys(harness.Maybe) {
 					m.Is(key, harness.Gone)
 				}
-				e.mark(true)
+				e.mark(false) // it is said in the log, and to nobody else
 				return nil
 			},
 		},

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"dewey/test/chaos/harness"
+	"dewey/test/chaos/tracer"
 )
 
 // A Scenario is one thing that dewey does.
@@ -26,6 +27,7 @@ type Scenario struct {
 	Prepare  func(e *Env)          // what was there before
 	Act      func(e *Env) error    // a client's part; the error is that of a connection that broke, or a fault
 	Restore  bool                  // what was removed can be brought back
+	Atomic   bool                  // it counts on a rename to another folder being one step on the disk
 	After    []string              // the command that an administrator gives after a cut
 	Faults   func(e *Env) []string // more that could be wrong after one
 }
@@ -38,13 +40,15 @@ type Env struct {
 	Done   bool // the command has ended well
 
 	POP3, LMTP string
-	Log        func() string
-	Alive      func() bool
+	Trace      *tracer.Run
 	Dusk       time.Duration // from the server's start to the night
+	log        string        // the process's
 
+	// Before is called right before the process is started.
+	Before func(e *Env)
 	// Mark is called after each change of what must be true, with true if the server has just said so, with false before
 	// a command that makes something doubtful.
-	Mark func(said bool)
+	Mark func(e *Env, said bool)
 }
 
 // Maildir is a user's.
@@ -52,7 +56,7 @@ func (e *Env) Maildir(user string) string { return filepath.Join(e.Data, "mail",
 
 func (e *Env) mark(said bool) {
 	if e.Mark != nil {
-		e.Mark(said)
+		e.Mark(e, said)
 	}
 }
 
@@ -280,12 +284,13 @@ func (s *Scenario) Hold(tb testing.TB, data string, models map[string]*harness.M
 	return faults
 }
 
-// Recover does what an administrator does after a cut.
-func (s *Scenario) Recover(tb testing.TB, data string) (faults []string) {
+// Recover does what an administrator does after a cut, perhaps with what wraps the program.
+func (s *Scenario) Recover(tb testing.TB, data string, wrap ...string) (faults []string) {
+	tb.Helper()
 	if s.After == nil {
 		return nil
 	}
-	if code, out, stderr := harness.Run(tb, data, "", s.withSettings(s.After...)...); code != 0 {
+	if code, out, stderr := harness.RunIn(tb, wrap, data, "", s.withSettings(s.After...)...); code != 0 {
 		faults = append(faults, fmt.Sprintf("%s: exit code %d\n%s%s", s.After, code, out, stderr))
 	}
 	return faults
@@ -325,13 +330,3 @@ func (s *Scenario) withSettings(args ...string) []string {
 
 // Flags are the settings, for `dewey check`.
 func (s *Scenario) Flags() []string { return s.withSettings() }
-
-// File makes a file with that text, for a process to read.
-func (e *Env) File(text string) string {
-	e.Helper()
-	path := filepath.Join(harness.Dir(e.TB), "text")
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		e.Fatal(err)
-	}
-	return path
-}
