@@ -58,9 +58,9 @@ func asciiName(name string) (string, error) {
 // It is no CA: whoever trusts it trusts this server, not all that this server's key could sign, and
 // Mozilla's library refuses a CA as a server's certificate. OpenSSL, GnuTLS, curl and Go take it as it
 // is in a file of CAs. Without CA, no keyCertSign either (RFC 5280 section 4.2.1.3).
-func makeSelf(key crypto.Signer, hosts []string, now time.Time) ([]byte, error) {
+func makeSelf(key crypto.Signer, hosts []string, from, now time.Time) ([]byte, error) {
 	template := &x509.Certificate{ // without a SerialNumber: CreateCertificate makes a random one
-		NotBefore:             now.Add(-24 * time.Hour), // clients' clocks differ
+		NotBefore:             from,
 		NotAfter:              now.Add(selfValid),
 		KeyUsage:              x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
@@ -83,13 +83,17 @@ func makeSelf(key crypto.Signer, hosts []string, now time.Time) ([]byte, error) 
 	return x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 }
 
+// sinceYesterday is when a first certificate begins to hold: clients' clocks differ.
+func sinceYesterday(now time.Time) time.Time { return now.Add(-24 * time.Hour) }
+
 // temporary makes a certificate that is never stored.
 func temporary(hosts []string) (*source, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, err
 	}
-	der, err := makeSelf(key, hosts, time.Now())
+	now := time.Now()
+	der, err := makeSelf(key, hosts, sinceYesterday(now), now)
 	if err != nil {
 		return nil, err
 	}
@@ -145,7 +149,8 @@ func keepSelf(p Pair, hostname string, now time.Time) (what string, err error) {
 	if now.Before(leaf.NotAfter.Add(-selfRenew)) {
 		return "", nil
 	}
-	der, err := makeSelf(s.certificate.PrivateKey.(crypto.Signer), hosts, now)
+	// It holds from when the old one did: the clock may be wrong now, and right again tomorrow.
+	der, err := makeSelf(s.certificate.PrivateKey.(crypto.Signer), hosts, leaf.NotBefore, now)
 	if err != nil {
 		return "", err
 	}
@@ -165,7 +170,7 @@ func makePair(p Pair, hosts []string, now time.Time, dir *os.File) (string, erro
 	if err != nil {
 		return "", err
 	}
-	certDER, err := makeSelf(key, hosts, now)
+	certDER, err := makeSelf(key, hosts, sinceYesterday(now), now)
 	if err != nil {
 		return "", err
 	}

@@ -215,6 +215,9 @@ func TestSelfMadeIsRenewed(t *testing.T) {
 		if l.count("was renewed") != 1 || l.count("a new certificate is served") != 1 {
 			t.Error(l.String())
 		}
+		if !second.NotBefore.Equal(first.NotBefore) { // or, made by a clock that had jumped ahead, it would not hold when that is put right
+			t.Errorf("the new one holds from %v, the old one from %v", second.NotBefore, first.NotBefore)
+		}
 		stop()
 		time.Sleep(selfValid)
 		k, l = mustOpen(t, o)
