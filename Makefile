@@ -3,7 +3,7 @@
 # The module files change by hand only.
 export GOFLAGS := $(GOFLAGS) -mod=readonly
 
-.PHONY: help build run test bench install-packages lint fmt race counts fuzz clean
+.PHONY: help build run test bench chaos install-packages lint fmt race counts fuzz clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' Makefile
@@ -38,6 +38,9 @@ counts: ## hold memory and allocations to their bounds, which the race detector 
 
 fuzz: ## run each fuzz target for 10 seconds
 	@scripts/fuzz
+
+chaos: install-packages ## break things on purpose, all of it (40 minutes): docs/RELIABILITY.md; the figures go to bin/chaos
+	DEWEY_CHAOS=full DEWEY_CHAOS_OUT=$${DEWEY_CHAOS_OUT:-$(CURDIR)/bin/chaos} go test -count=1 -p 1 -timeout 60m ./test/chaos/... ./test/upgrade/...
 
 bench: ## compare dewey with Dovecot and Courier, and write docs/BENCHMARKS.md (an hour; BENCH="--quick": 3 minutes)
 	@bench/compare/run $(BENCH)

@@ -288,22 +288,14 @@ func (t *trash) add(entries []trashed) error {
 
 func (t *trash) appendEntries(entries []trashed) (err error) {
 	file, size, err := t.open(trashList, unix.O_RDWR|unix.O_APPEND)
-	if errors.Is(err, unix.ENOENT) {
-		if file, size, err = t.open(trashList, unix.O_RDWR|unix.O_APPEND|unix.O_CREAT|unix.O_EXCL); err == nil {
-			err = t.adopt(file)
-		}
+	if errors.Is(err, unix.ENOENT) || err == nil && size <= int64(len(trashHead)) { // who made it may have died on the way
+		file, size, err = t.begin(file)
 	}
 	if file != nil {
 		defer func() { err = errors.Join(err, file.Close()) }()
 	}
 	if err != nil {
 		return err
-	}
-	if size <= int64(len(trashHead)) { // who made it may have died on the way
-		if err := t.begin(file); err != nil {
-			return err
-		}
-		size = int64(len(trashHead))
 	}
 	start, last := make([]byte, len(trashHead)), make([]byte, 1)
 	if _, err := file.ReadAt(start, 0); err != nil || string(start) != trashHead {
@@ -335,28 +327,25 @@ func (t *trash) appendEntries(entries []trashed) (err error) {
 	return err
 }
 
-// begin makes a list without entries, and the folder, durable: a list with entries is in a folder that is.
-func (t *trash) begin(file *os.File) error {
-	start, err := io.ReadAll(io.NewSectionReader(file, 0, int64(len(trashHead))))
-	if err == nil && !strings.HasPrefix(trashHead, string(start)) {
-		err = t.foreign(start)
+// begin makes a list without entries, and the folder, durable, and opens it: a list with entries is in a folder that is. It
+// appears with its head, for one without, after a loss of power, would be nobody's. The file is what there is; nil: none.
+func (t *trash) begin(file *os.File) (*os.File, int64, error) {
+	if file != nil {
+		start, err := io.ReadAll(io.NewSectionReader(file, 0, int64(len(trashHead))))
+		if err == nil && !strings.HasPrefix(trashHead, string(start)) {
+			err = t.foreign(start)
+		}
+		if err = errors.Join(err, file.Close()); err != nil {
+			return nil, 0, err
+		}
 	}
-	if err == nil {
-		err = file.Truncate(0)
+	if err := t.replace(nil); err != nil {
+		return nil, 0, err
 	}
-	if err == nil {
-		_, err = file.WriteString(trashHead)
+	if err := t.syncRoot(); err != nil {
+		return nil, 0, err
 	}
-	if err == nil {
-		err = errors.Join(t.failing("sync", file.Name()), file.Sync())
-	}
-	if err == nil {
-		err = t.sync()
-	}
-	if err == nil {
-		err = t.syncRoot()
-	}
-	return err
+	return t.open(trashList, unix.O_RDWR|unix.O_APPEND)
 }
 
 // adopt gives a file to whom the folder belongs, and to those who share it.

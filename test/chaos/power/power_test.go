@@ -44,6 +44,14 @@ type state struct {
 	moment *moment
 }
 
+// rank puts those first in which all is lost that may be, right after something was promised.
+func (s *state) rank(events int) int {
+	if strings.HasPrefix(s.how, "none") && (s.event == s.moment.event || s.event == events) {
+		return 0
+	}
+	return 1
+}
+
 // At every event of a run the power goes. What was synced is there; of the rest, none, all, each step alone, all but one,
 // all up to one, or some by chance, octets lost, there, torn or NULs. In each state what was acknowledged by then is there
 // once and whole, what was removed stays away, no unique-id is another one or used twice.
@@ -177,6 +185,7 @@ func (d *disk) states(s *scenario.Scenario, moments []moment, events int) (all [
 	}
 	possible = len(all)
 	dice.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	slices.SortStableFunc(all, func(a, b state) int { return a.rank(events) - b.rank(events) })
 	limit := some
 	if harness.Full() {
 		limit = most
@@ -256,7 +265,7 @@ func look(t *testing.T, s *scenario.Scenario, states []state, f map[string]int) 
 		for user, m := range st.moment.models {
 			models[user] = m.Clone()
 		}
-		for _, what := range s.Hold(t, data, models, server, func(user string) string { return name(i, user) }) {
+		for _, what := range s.Hold(t, data, models, server, func(user string) string { return name(i, user) }, boot...) {
 			fault(st, "%s", what)
 		}
 	}

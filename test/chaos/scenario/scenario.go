@@ -274,10 +274,11 @@ func (e *Env) deliver(to []string, users []string, chunk int, sizes ...int) erro
 }
 
 // Hold holds what a client sees against the models, with all that is to be done after a cut. The server is one that
-// was started anew; fresh says under which name it knows a user. It returns all that is wrong.
-func (s *Scenario) Hold(tb testing.TB, data string, models map[string]*harness.Model, server *harness.Server, fresh func(user string) string) (faults []string) {
+// was started anew; fresh says under which name it knows a user, and wrap is what commands are run by. It returns all that
+// is wrong.
+func (s *Scenario) Hold(tb testing.TB, data string, models map[string]*harness.Model, server *harness.Server, fresh func(user string) string, wrap ...string) (faults []string) {
 	for user, m := range models {
-		for _, fault := range s.hold(tb, data, m, server, fresh(user)) {
+		for _, fault := range s.hold(tb, data, m, server, fresh(user), wrap) {
 			faults = append(faults, user+": "+fault)
 		}
 	}
@@ -296,13 +297,13 @@ func (s *Scenario) Recover(tb testing.TB, data string, wrap ...string) (faults [
 	return faults
 }
 
-func (s *Scenario) hold(tb testing.TB, data string, m *harness.Model, server *harness.Server, user string) []string {
+func (s *Scenario) hold(tb testing.TB, data string, m *harness.Model, server *harness.Server, user string, wrap []string) []string {
 	before := m.Keys(harness.There, harness.Maybe, harness.Gone)
 	if faults := m.Verify(server, user); len(faults) > 0 || !s.Restore {
 		return faults
 	}
 	// All that was ever acknowledged is there after a restore, under its unique-id.
-	code, _, stderr := harness.Run(tb, data, "", s.withSettings("mail", "restore", user, "--all")...)
+	code, _, stderr := harness.RunIn(tb, wrap, data, "", s.withSettings("mail", "restore", user, "--all")...)
 	if code != 0 && !strings.Contains(stderr, "can be brought back") {
 		return []string{"restore: " + stderr}
 	}
