@@ -51,8 +51,9 @@ func newClock(t testing.TB, pid int) *clock {
 	c := &clock{t: t, pid: pid}
 	harness.Await(t, "a moment in which nobody asks for the time", func() bool {
 		_ = syscall.Kill(pid, syscall.SIGSTOP)
-		defer syscall.Kill(pid, syscall.SIGCONT)
-		return c.replace()
+		done := c.replace()
+		_ = syscall.Kill(pid, syscall.SIGCONT)
+		return done
 	})
 	return c
 }

@@ -206,13 +206,11 @@ func pathOf(pid int, by reach, arg func(int) uint64) string {
 	case byPath:
 		return text(arg(0))
 	case byAt:
-		if path := text(arg(1)); filepath.IsAbs(path) {
+		path := text(arg(1))
+		if filepath.IsAbs(path) {
 			return path
-		} else if dir := fd(int32(arg(0))); path != "" {
-			return filepath.Join(dir, path)
-		} else {
-			return dir
 		}
+		return filepath.Join(fd(int32(arg(0))), path)
 	}
 	return fd(int32(arg(0)))
 }

@@ -48,7 +48,7 @@ func TestMemory(t *testing.T) {
 		users = append(users, fmt.Sprintf("u%d", i))
 	}
 	harness.AddUsers(t, data, users...)
-	s := harness.Start(t, harness.Options{Data: data, Env: []string{"GOMEMLIMIT=64MiB"}})
+	s := harness.Start(t, harness.Options{Data: data, Env: []string{"GOMEMLIMIT=64MiB"}, Settings: []string{"login.max_unauthenticated=10000"}})
 	other := newBystander(t, s, data)
 	figures := map[string]any{"at the beginning": memory(t, s, "VmRSS")}
 	phase := func(name string, n int, f func(i int) error) {
