@@ -102,9 +102,9 @@ func (r *Run) enter(pid int, i *info) *call {
 	if !r.armed {
 		return c
 	}
-	r.count++
-	c.at = r.count
-	if r.count == r.opts.Kill && !r.opts.After {
+	r.calls = append(r.calls, c.name)
+	c.at = len(r.calls)
+	if c.at == r.opts.Kill && !r.opts.After {
 		r.kill(c)
 		return nil
 	}

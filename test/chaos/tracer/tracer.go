@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os/exec"
 	"runtime"
+	"slices"
 	"sync"
 	"syscall"
 	"unsafe"
@@ -32,8 +33,8 @@ type Run struct {
 
 	mu     sync.Mutex
 	armed  bool
-	count  int
-	killed string // what it was killed at
+	calls  []string // their names, since Arm
+	killed string   // what it was killed at
 	events []Event
 	fault  error
 	status syscall.WaitStatus
@@ -79,11 +80,11 @@ func (r *Run) Arm() {
 	r.armed = true
 }
 
-// Count is how many calls there were since Arm.
-func (r *Run) Count() int {
+// Calls are the names of the calls since Arm.
+func (r *Run) Calls() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.count
+	return slices.Clone(r.calls)
 }
 
 // Killed is the call that the program was killed at; empty if it was not.

@@ -67,8 +67,8 @@ func TestRecord(t *testing.T) {
 			t.Errorf("%v", e)
 		}
 	}
-	if got, want := strings.Join(kinds, " "), "make write write write sync rename unlink"; got != want || code != 0 || r.Count() != 7 {
-		t.Errorf("%d: %s, want %s; %d", code, got, want, r.Count())
+	if got, want := strings.Join(kinds, " "), "make write write write sync rename unlink"; got != want || code != 0 || len(r.Calls()) != 7 {
+		t.Errorf("%d: %s, want %s; %d", code, got, want, len(r.Calls()))
 	}
 	if written != "line 0\nline 1\nline 2\n" {
 		t.Errorf("%q", written)
