@@ -74,6 +74,7 @@ func (l *load) deliver(c *harness.LMTP, r *rand.Rand) error {
 	key := fmt.Sprintf("%s-%d", u.name, l.delivered.Add(1))
 	text := harness.Text(key, 300+r.IntN(3000))
 	u.model.Sent(key, text)
+	_ = c.SetDeadline(time.Now().Add(harness.Patience))
 	results, err := c.Deliver(text, u.name)
 	if err == nil {
 		err = results[0]

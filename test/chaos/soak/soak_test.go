@@ -22,7 +22,7 @@ const history = 1
 func TestSoak(t *testing.T) {
 	clients, length, pause := harness.Some(10_000, 400), 8*time.Second, time.Second
 	if harness.Full() {
-		length, pause = 10*time.Minute, 20*time.Second
+		length, pause = 10*time.Minute, 30*time.Second
 	}
 	quiet := newLoad(t, 1, harness.Options{}) // how many goroutines there are without a load
 	l := newLoad(t, clients, harness.Options{})
