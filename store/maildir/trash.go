@@ -382,7 +382,9 @@ func (t *trash) replace(entries []trashed) error {
 	}
 	err = errors.Join(err, file.Close())
 	if err == nil {
-		err = unix.Renameat(t.dir, trashTemp, t.dir, trashList)
+		if err = unix.Renameat(t.dir, trashTemp, t.dir, trashList); err != nil {
+			err = &os.PathError{Op: "rename", Path: t.path(trashList), Err: err}
+		}
 	}
 	if err != nil {
 		return errors.Join(err, unix.Unlinkat(t.dir, trashTemp, 0))
