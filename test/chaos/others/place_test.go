@@ -122,9 +122,10 @@ const (
 func (p *place) next() (key, text string) {
 	p.mu.Lock()
 	p.count++
-	key = fmt.Sprintf("k%d-%d", p.count, p.count%removers)
+	n := p.count
 	p.mu.Unlock()
-	text = harness.Text(key, 200+p.count%7*300)
+	key = fmt.Sprintf("k%d-%d", n, n%removers)
+	text = harness.Text(key, 200+n%7*300)
 	p.model.Sent(key, text)
 	return key, text
 }
