@@ -214,6 +214,7 @@ func (d *deposit) toNew(into int, sizes message.Sizes) error {
 		err := d.move(into, final)
 		if err == nil || d.arrived(into, final) {
 			d.final = final
+			d.store.mail.note(d.root, true)
 			return nil
 		}
 		if !errors.Is(err, unix.EEXIST) {

@@ -402,6 +402,9 @@ func TestDepositFoldersAreDurable(t *testing.T) {
 	if !slices.Equal(synced, []string{filepath.Join(f.root, "new")}) {
 		t.Errorf("synced again %q", synced)
 	}
+	d := f.open()
+	f.check(d.Remove(t.Context(), []int{1, 2}))
+	f.close(d)
 	f.check(os.RemoveAll(f.root)) // and another one is made, perhaps under the same number
 	synced = nil
 	f.deposit("three\r\n")

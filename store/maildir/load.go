@@ -85,7 +85,7 @@ func (b *box) open(ctx context.Context, lock *lock, owner maildrop.Owner) (*sess
 			return nil, err
 		}
 		if snap != prev {
-			b.store.cache.put(b.id, snap)
+			b.keepSnapshot(snap)
 		}
 		return &session{box: b, lock: lock, snap: snap, dirs: dirs{box: b}, life: owner.Life, pending: l.pending}, nil
 	}

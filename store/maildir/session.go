@@ -350,5 +350,5 @@ func (s *session) publish(list *listFile) {
 	if len(s.removed) > 0 {
 		next.strike(s.removed)
 	}
-	s.store.cache.put(s.id, &next)
+	s.keepSnapshot(&next)
 }

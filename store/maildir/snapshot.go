@@ -128,3 +128,9 @@ func (c *cache) drop(e *list.Element) {
 	delete(c.byID, entry.id)
 	c.size -= entry.size
 }
+
+// keepSnapshot keeps a box's scan for its next session.
+func (b *box) keepSnapshot(snap *snapshot) {
+	b.store.cache.put(b.id, snap)
+	b.store.mail.note(b.root, len(snap.items) > 0)
+}

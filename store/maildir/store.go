@@ -55,6 +55,7 @@ type Store struct {
 	tidied   tidied
 	quota    func() maildrop.Quota
 	tallies  tallies
+	mail     inhabited
 
 	// Set by tests.
 	fault func(op, path string) error // an error to be met instead of doing op
@@ -152,7 +153,7 @@ func (s *Store) locate(owner maildrop.Owner) (*box, *unix.Stat_t, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	st, made, err := prepare(root)
+	st, made, err := s.prepare(root)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -208,7 +209,7 @@ func (b *box) tell(op, path string) {
 }
 
 // prepare finds the Maildir, or makes what is missing of it.
-func prepare(root string) (whose *unix.Stat_t, made bool, err error) {
+func (s *Store) prepare(root string) (whose *unix.Stat_t, made bool, err error) {
 	var st unix.Stat_t
 	err = unix.Stat(root, &st)
 	if err == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR {
@@ -234,6 +235,9 @@ func prepare(root string) (whose *unix.Stat_t, made bool, err error) {
 		return nil, false, fmt.Errorf("%w: %s is not a folder", maildrop.ErrDamaged, root)
 	case err != nil && !errors.Is(err, unix.ENOENT):
 		return nil, false, &os.PathError{Op: "stat", Path: root, Err: err}
+	}
+	if err := s.mail.vanished(root); err != nil {
+		return nil, false, err
 	}
 	if err := makeAll(root); err != nil {
 		return nil, false, fmt.Errorf("making a Maildir: %w", err)

@@ -161,11 +161,11 @@ func TestFilesThatChange(t *testing.T) {
 				t.Errorf("the log does not say %q: %s", want, s.Log()[mark:])
 			}
 			other.served(t, way)
-			if way == "new/ vanishes" {
+			if way == "new/ vanishes" || way == "the Maildir vanishes" {
 				_ = c.Close()
 				_, err := harness.Fetch(s.POP3, user)
 				if r, ok := err.(*harness.Refusal); !ok || !coded.MatchString(r.Reply) && !strings.Contains(r.Reply, "[IN-USE]") {
-					t.Errorf("login without new/: %v", err)
+					t.Errorf("login when %s: %v", way, err)
 				}
 			}
 			in.disarm()
