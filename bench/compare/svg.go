@@ -132,7 +132,7 @@ func (c *curve) add(r *record, jobs []string, m metric, suffix string, dashed bo
 		some := false
 		for _, job := range jobs {
 			v := median(r.values(job, server, m))
-			some = some || v > 0
+			some = some || v >= 0 // not of NaN: nothing was measured
 			p.values = append(p.values, v)
 		}
 		if some {

@@ -88,12 +88,13 @@ func (in *injector) prepare(t testing.TB, cmd *exec.Cmd) {
 	cmd.Path = "/proc/self/exe"
 	cmd.Env = append(cmd.Env, "DEWEY_FAULTS_CHILD=1", "GODEBUG=asyncpreemptoff=1") // a signal would make calls come twice
 	cmd.ExtraFiles = []*os.File{theirs}
+	t.Cleanup(func() { _ = theirs.Close() }) // not before the command was started
 	in.done = make(chan struct{})
 	go func() {
 		defer close(in.done)
 		oob := make([]byte, unix.CmsgSpace(4))
 		_, n, _, _, err := unix.Recvmsg(pair[0], make([]byte, 1), oob, 0)
-		_, _ = unix.Close(pair[0]), theirs.Close()
+		_ = unix.Close(pair[0])
 		messages, err2 := unix.ParseSocketControlMessage(oob[:n])
 		if err != nil || err2 != nil || len(messages) != 1 {
 			return // the child has said why

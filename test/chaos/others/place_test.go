@@ -89,15 +89,21 @@ func (p *place) as(cmd *exec.Cmd) {
 
 // run runs a program to its end.
 func (p *place) run(stdin string, env []string, name string, args ...string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	return p.runFor(patience, stdin, env, name, args...)
+}
+
+// runFor runs a program for so long at the most: context.DeadlineExceeded.
+func (p *place) runFor(long time.Duration, stdin string, env []string, name string, args ...string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), long)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, name, args...)
 	p.as(cmd)
 	var out bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &out, &out
 	cmd.Env = append([]string{"HOME=" + p.data, "PATH=/usr/bin:/bin", "LOGNAME=mrose"}, env...)
+	cmd.WaitDelay = time.Second // what it has started may hold the pipes
 	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("%s: %w, %v: %s", name, err, ctx.Err(), out.String()[max(0, out.Len()-300):])
+		return fmt.Errorf("%s: %w: %s", name, errors.Join(err, ctx.Err()), out.String()[max(0, out.Len()-300):])
 	}
 	return nil
 }
