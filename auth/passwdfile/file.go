@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"dewey/auth"
-	"dewey/auth/passwdfile/scheme"
+	"dewey/auth/scheme"
 )
 
 // DefaultScheme is what new passwords are hashed with if no scheme is named.
@@ -26,9 +26,6 @@ func Schemes() (strong, weak []string) {
 	strong = scheme.Strong.Names()
 	return strong, scheme.All.Names()[len(strong):]
 }
-
-// permit is the memory that one permit to hash stands for.
-const permit = 64 << 20
 
 // Options say how a File works, and what Add, SetPassword, Remove and List take.
 type Options struct {
@@ -58,7 +55,7 @@ type File struct {
 	reading chan struct{} // holds one token; who reads the file takes it
 	begun   atomic.Uint64 // reads that were begun, so that those who wait share one
 
-	hashing  *workers
+	hashing  *scheme.Workers
 	verified *auth.Verified
 	key      []byte // of all that is made up: see digest
 	decoy    scheme.Hash
@@ -100,7 +97,7 @@ func Open(path string, opts Options) (*File, error) {
 		set:      opts.set(),
 		log:      opts.Logger,
 		reading:  make(chan struct{}, 1),
-		hashing:  newWorkers(),
+		hashing:  scheme.NewWorkers(),
 		verified: auth.NewVerified(remembered, opts.Remember),
 		key:      slices.Clone(opts.Key),
 		decoy:    scheme.Decoy(),
@@ -207,17 +204,12 @@ func (f *File) stranger(t *table, name string) scheme.Hash {
 
 // run has a hash computed when its turn has come.
 func (f *File) run(ctx context.Context, remote netip.Addr, h scheme.Hash, compute func() error) error {
-	if h.Threads > 0 {
-		permits := min(max((h.Memory+permit-1)/permit, int64(h.Threads)), f.hashing.total)
-		if err := f.hashing.acquire(ctx, auth.Network(remote), permits); err != nil {
-			return err
+	return f.hashing.Run(ctx, remote, h, func() error { //nolint:wrapcheck // the caller's own, or compute's
+		if f.ran != nil {
+			f.ran(h)
 		}
-		defer f.hashing.release(permits)
-	}
-	if f.ran != nil {
-		f.ran(h)
-	}
-	return compute()
+		return compute()
+	})
 }
 
 // Reload reads the file now, changed or not. It returns the errors of the file, all at once, or why

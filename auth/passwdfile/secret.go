@@ -12,7 +12,7 @@ import (
 	"slices"
 
 	"dewey/auth"
-	"dewey/auth/passwdfile/scheme"
+	"dewey/auth/scheme"
 )
 
 // mechanisms lists what there are secrets for, in the order of scheme's ServesAll.
