@@ -5,6 +5,7 @@ package auth
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"time"
 )
@@ -13,6 +14,10 @@ import (
 // may not log in. Which of them it was must not show in what the client sees, nor in how long it
 // takes. RFC 3206 section 5. Any other error of a backend means that it could not tell.
 var ErrRejected = errors.New("credentials rejected")
+
+// ErrUnknownUser is the ErrRejected of a backend that has no user of that name: another one may know him. Who has one
+// backend alone, and any client, is told no more than by ErrRejected.
+var ErrUnknownUser = fmt.Errorf("no such user: %w", ErrRejected)
 
 // An Attempt is one try to log in with a password.
 type Attempt struct {

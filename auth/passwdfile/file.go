@@ -76,6 +76,7 @@ type state struct {
 
 var (
 	errRejected = fmt.Errorf("passwdfile: %w", auth.ErrRejected)
+	errUnknown  = fmt.Errorf("passwdfile: %w", auth.ErrUnknownUser)
 	errFaulty   = errors.New("the user's line has an error, which was logged when the file was read")
 	errVanished = errors.New("the users file has vanished; to put it back, even empty, would be right")
 )
@@ -121,8 +122,8 @@ func Open(path string, opts Options) (*File, error) {
 // CheckPassword implements auth.PasswordChecker. The name is looked up as it is, then in ASCII lower
 // case; the Identity has it as in the file.
 //
-// All refusals wrap auth.ErrRejected and read the same. Each try runs one hash, whatever comes of it:
-// for an unknown or locked name that of some other user, always the same for the same name, so that
+// All refusals wrap auth.ErrRejected, and that of a name that is not in the file auth.ErrUnknownUser too; otherwise they
+// read the same. Each try runs one hash, whatever comes of it: for an unknown or locked name that of some other user, always the same for the same name, so that
 // unknown names take as long as known ones (trap 42). Only a password that was found right within
 // Options.Remember runs none; a failure of its user, or any change of the file, ends that.
 //
@@ -143,7 +144,9 @@ func (f *File) CheckPassword(ctx context.Context, a auth.Attempt) (auth.Identity
 		return auth.Identity{}, fmt.Errorf("passwdfile: %w", err)
 	}
 	h := f.stranger(st.table, a.User) // also if the name is known: it takes time
+	refusal := errUnknown
 	if known {
+		refusal = errRejected
 		own, err := f.set.Parse(e.secret)
 		if err != nil {
 			return auth.Identity{}, fmt.Errorf("passwdfile: %w", err)
@@ -169,9 +172,9 @@ func (f *File) CheckPassword(ctx context.Context, a auth.Attempt) (auth.Identity
 		return auth.Identity{}, fmt.Errorf("passwdfile: %w", err)
 	case known && !fits:
 		f.verified.Forget(e.name)
-		return auth.Identity{}, errRejected
+		return auth.Identity{}, refusal
 	case !fits || !admitted:
-		return auth.Identity{}, errRejected
+		return auth.Identity{}, refusal
 	}
 	if h.Threads > 0 {
 		f.verified.Remember(e.name, e.secret, a.Password)
