@@ -123,9 +123,9 @@ func Open(path string, opts Options) (*File, error) {
 // case; the Identity has it as in the file.
 //
 // All refusals wrap auth.ErrRejected, and that of a name that is not in the file auth.ErrUnknownUser too; otherwise they
-// read the same. Each try runs one hash, whatever comes of it: for an unknown or locked name that of some other user, always the same for the same name, so that
-// unknown names take as long as known ones (trap 42). Only a password that was found right within
-// Options.Remember runs none; a failure of its user, or any change of the file, ends that.
+// read the same. Each try runs one hash, whatever comes of it: for an unknown or locked name that of some other user,
+// always the same for the same name, so that unknown names take as long as known ones (trap 42). Only a password that was
+// found right within Options.Remember runs none; a failure of its user, or any change of the file, ends that.
 //
 // Fewer hashes run at once than there are processors, and fewer still if they are large; a try waits for
 // its turn, which goes round between networks, until ctx ends.
