@@ -34,6 +34,8 @@ type Identity struct {
 	Quota Quota
 	// Life is how long his mail stays, and what of it he sees.
 	Life Life
+	// Backend is the name of the one that knows him, where several are asked; they leave it empty themselves.
+	Backend string
 }
 
 // A Quota is how much mail a user may keep. 0: the database does not say; negative: as much as he likes.
@@ -64,6 +66,14 @@ type PasswordChecker interface {
 	// CheckPassword returns the user's identity, an error that wraps ErrRejected, or another error if
 	// it could not tell.
 	CheckPassword(ctx context.Context, a Attempt) (Identity, error)
+}
+
+// Abilities is what a PasswordChecker has that has more methods than it can answer at the time, as one whose backends
+// come and go. Many goroutines may call it at once.
+type Abilities interface {
+	// KeepsSecrets and ChecksTokens say whether it is a SecretKeeper and a TokenChecker now.
+	KeepsSecrets() bool
+	ChecksTokens() bool
 }
 
 // PasswordFunc lets a function be a PasswordChecker.

@@ -88,7 +88,7 @@ func (l *login) CheckPassword(user, password string) error {
 
 // Secret implements sasl.Host.
 func (l *login) Secret(user, mechanism string) (auth.Secret, error) {
-	keeper, ok := l.srv.Users.(auth.SecretKeeper)
+	keeper, ok := l.keeper()
 	if !ok {
 		return auth.Secret{}, errMechanism
 	}
@@ -109,7 +109,7 @@ func (l *login) Secret(user, mechanism string) (auth.Secret, error) {
 // for all of them, failures from anywhere would keep all of them waiting. A refusal counts at once, since the client is
 // still to be told, and may cancel then or hang up.
 func (l *login) CheckToken(t auth.Token) error {
-	checker, ok := l.srv.Users.(auth.TokenChecker)
+	checker, ok := l.tokens()
 	if !ok {
 		return errMechanism
 	}
@@ -209,7 +209,7 @@ func (s *session) offered(m sasl.Mechanism) bool {
 		m.Plaintext && !s.plaintext(),
 		m.Plus && s.tls == nil,
 		m.External && !s.certified(),
-		m.Token && !s.tokens(),
+		m.Token && !s.bearers(),
 		m.Secret != "" && !s.serves(m.Secret):
 		return false
 	case m.Plus:
@@ -222,13 +222,31 @@ func (s *session) offered(m sasl.Mechanism) bool {
 // serves says whether users can log in by a mechanism that needs a secret: every one of them if it is left to us,
 // since clients pick the strongest that they see and do not fall back.
 func (s *session) serves(mechanism string) bool {
-	keeper, ok := s.srv.Users.(auth.SecretKeeper)
+	keeper, ok := s.keeper()
 	return ok && (s.settings.Mechanisms != nil || keeper.Serves(mechanism))
 }
 
-// tokens says that there is somebody who knows bearer tokens. Who has one picks such a mechanism, and nobody else.
-func (s *session) tokens() bool {
-	_, ok := s.srv.Users.(auth.TokenChecker)
+// keeper is who keeps secrets, if there is one now.
+func (s *session) keeper() (auth.SecretKeeper, bool) {
+	keeper, ok := s.srv.Users.(auth.SecretKeeper)
+	if able, says := s.srv.Users.(auth.Abilities); says && !able.KeepsSecrets() {
+		return nil, false
+	}
+	return keeper, ok
+}
+
+// tokens is who knows bearer tokens, if there is one now.
+func (s *session) tokens() (auth.TokenChecker, bool) {
+	checker, ok := s.srv.Users.(auth.TokenChecker)
+	if able, says := s.srv.Users.(auth.Abilities); says && !able.ChecksTokens() {
+		return nil, false
+	}
+	return checker, ok
+}
+
+// bearers says whether there is. Who has a token picks such a mechanism, and nobody else.
+func (s *session) bearers() bool {
+	_, ok := s.tokens()
 	return ok
 }
 
