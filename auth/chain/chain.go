@@ -30,7 +30,8 @@ type Backend struct {
 	Local bool
 	// Timeout is how long an answer may take. 0: DefaultTimeout.
 	Timeout time.Duration
-	// Calls is how many answers may be waited for at once, and as many again in line. 0: DefaultCalls.
+	// Calls is how many answers may be waited for at once, and as many again in line; a quarter is for those who have
+	// logged in from where they come before (auth.Proven). 0: DefaultCalls.
 	Calls int
 	// RememberOutage is how long a name and a password that it verified are taken while it can't tell. 0: not at all.
 	RememberOutage time.Duration
@@ -41,7 +42,7 @@ type Backend struct {
 // What bounds the calls of a backend.
 const (
 	DefaultTimeout = 5 * time.Second
-	DefaultCalls   = 64
+	DefaultCalls   = 256
 )
 
 // A finder is the half of an auth.Directory that needs nothing but names.

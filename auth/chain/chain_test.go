@@ -238,6 +238,43 @@ func TestHangingBackend(t *testing.T) {
 	})
 }
 
+// However many strangers wait for a slow backend, who is known where he comes from gets through to it.
+func TestStrangersLeaveRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		throttle := auth.NewThrottle(auth.Limits{MaxDelay: time.Second})
+		turn, err := throttle.Wait(t.Context(), "ann", remote, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		turn.Done(auth.Passed)
+		if turn, err = throttle.Wait(t.Context(), "ann", remote, 0); err != nil {
+			t.Fatal(err)
+		}
+		one := newFake("ann:1")
+		one.hang = make(chan struct{})
+		c := New(nil, Backend{Name: "one", Users: one, Calls: 8})
+		for range 14 { // six are asked about, and eight are in line
+			go func() { _ = try(t, c, "eve", "x") }()
+		}
+		synctest.Wait()
+		if n := one.asked.Load(); n != 6 {
+			t.Errorf("%d strangers are asked about, want 6", n)
+		}
+		go func() {
+			if got := result(c.CheckPassword(turn.Mark(t.Context()), auth.Attempt{User: "ann", Password: "1"})); got != "one" {
+				t.Error(got)
+			}
+		}()
+		synctest.Wait()
+		if n := one.asked.Load(); n != 7 {
+			t.Errorf("%d are asked about, want 7", n)
+		}
+		close(one.hang)
+		synctest.Wait()
+		turn.Done(auth.Undecided)
+	})
+}
+
 // A caller who gives up ends the call, and says nothing about the backend.
 func TestCallerGivesUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -16,6 +16,7 @@ type link struct {
 	Backend
 	log     *slog.Logger
 	slots   chan struct{} // one for each call that is under way
+	others  chan struct{} // the same of those who were not proven where they come from: a quarter is not for them
 	line    atomic.Int64  // calls that wait for a slot
 	down    atomic.Bool   // the last answer was that it can't tell
 	counted counters
@@ -29,7 +30,7 @@ func newLink(b Backend, log *slog.Logger, old *set) *link {
 	if b.Calls <= 0 {
 		b.Calls = DefaultCalls
 	}
-	l := &link{Backend: b, log: log, slots: make(chan struct{}, b.Calls), memory: newMemory(b)}
+	l := &link{Backend: b, log: log, slots: make(chan struct{}, b.Calls), others: make(chan struct{}, b.Calls-b.Calls/4), memory: newMemory(b)}
 	if old == nil {
 		return l
 	}
@@ -52,7 +53,8 @@ func bounded[T any](ctx context.Context, s *set, l *link, answer func(context.Co
 	}
 	limited, cancel := context.WithTimeoutCause(ctx, l.Timeout, fmt.Errorf("no answer in %v", l.Timeout))
 	defer cancel()
-	if err := l.enter(limited); err != nil {
+	leave, err := l.enter(limited)
+	if err != nil {
 		return none, err
 	}
 	type result struct {
@@ -66,7 +68,7 @@ func bounded[T any](ctx context.Context, s *set, l *link, answer func(context.Co
 		var r result
 		defer func() {
 			r.panicked = recover()
-			<-l.slots
+			leave()
 			done <- r
 			s.release()
 		}()
@@ -83,19 +85,41 @@ func bounded[T any](ctx context.Context, s *set, l *link, answer func(context.Co
 	}
 }
 
-// enter waits for a slot.
-func (l *link) enter(ctx context.Context) error {
+// enter waits for a slot, which leave gives back.
+func (l *link) enter(ctx context.Context) (leave func(), err error) {
+	defer l.line.Add(-1)
+	waiting := l.line.Add(1) > int64(l.Calls) // no more may
+	stages := []chan struct{}{l.slots}
+	if auth.StandingOf(ctx) != auth.Proven {
+		stages = []chan struct{}{l.others, l.slots}
+	}
+	leave = func() {}
+	for _, stage := range stages {
+		err := take(ctx, stage, waiting)
+		if err != nil {
+			leave()
+			return nil, err
+		}
+		before := leave
+		leave = func() {
+			<-stage
+			before()
+		}
+	}
+	return leave, nil
+}
+
+func take(ctx context.Context, slots chan struct{}, now bool) error {
 	select {
-	case l.slots <- struct{}{}:
+	case slots <- struct{}{}:
 		return nil
 	default:
 	}
-	defer l.line.Add(-1)
-	if l.line.Add(1) > int64(l.Calls) {
+	if now {
 		return errBusy
 	}
 	select {
-	case l.slots <- struct{}{}:
+	case slots <- struct{}{}:
 		return nil
 	case <-ctx.Done():
 		return fmt.Errorf("%w: %w", errBusy, context.Cause(ctx))
