@@ -21,7 +21,7 @@ type Auth struct {
 
 	// ldap
 	URLs                                                  []string
-	StartTLS                                              bool
+	StartTLS, Plaintext                                   bool
 	BindDN, BindPasswordFile                              string
 	Base, Scope, Filter, RecipientFilter, Mode, DN        string
 	UserAttribute, PasswordAttribute                      string
@@ -37,8 +37,9 @@ type Auth struct {
 	Leeway, Remember                                                   time.Duration
 
 	// pam
-	Helper, Home, Recipients string
-	Processes                int
+	Helper, Socket, Home, Recipients string
+	Processes, MinUID                int
+	Network                          bool
 
 	// dovecot
 	AuthSocket, UserdbSocket string
@@ -82,6 +83,15 @@ func (a *Auth) Source(key string) Source { return a.sources[key] }
 // At returns where the table is; the zero Source if there is none.
 func (a *Auth) At() Source { return a.at }
 
+// Fingerprint returns all keys with their values.
+func (a *Auth) Fingerprint() string {
+	var b strings.Builder
+	for _, k := range authKeysOf(a.Kind) {
+		b.WriteString(k.name + " = " + k.show(a) + "\n")
+	}
+	return b.String()
+}
+
 // Backends returns the backends in the order in which they are asked: the [[auth]] tables, or without any the users file.
 func (c *Config) Backends() []Auth {
 	if len(c.Auth) > 0 {
@@ -105,7 +115,7 @@ func (c *Config) AuthFile(name string) string {
 
 // sameAuth says whether two print alike.
 func sameAuth(a, b Auth) bool {
-	return a.Kind == b.Kind && !slices.ContainsFunc(authKeysOf(a.Kind), func(k authKey) bool { return k.show(&a) != k.show(&b) })
+	return a.Fingerprint() == b.Fingerprint()
 }
 
 // newAuth returns the defaults of a kind.
@@ -255,8 +265,8 @@ var authChecks = map[string]func(c *Config, a *Auth, report func(key, wrong, rig
 		case a.DN == "" && a.Filter == "":
 			report("filter", "is missing, and so is dn", `write how one is found, such as filter = "(uid={user})"`)
 		}
-		if (a.GroupFilter == "") != (a.GroupBase == "") {
-			report("group_filter", "needs group_base, and the other way round", "write both or none")
+		if a.GroupFilter != "" && a.GroupBase == "" {
+			report("group_filter", "needs group_base", `write where groups are, such as group_base = "ou=groups,dc=example,dc=org"`)
 		}
 		if (a.BindDN == "") != (a.BindPasswordFile == "") {
 			report("bind_dn", "needs bind_password_file, and the other way round", "write both or none")
@@ -265,6 +275,11 @@ var authChecks = map[string]func(c *Config, a *Auth, report func(key, wrong, rig
 	KindSQL: func(_ *Config, a *Auth, report func(key, wrong, right string)) {
 		if (a.DSN == "") == (a.DSNFile == "") {
 			report("dsn", "is to be given, or dsn_file, and not both", "write one of the two; a file keeps the password out of the configuration")
+		}
+	},
+	KindPAM: func(_ *Config, a *Auth, report func(key, wrong, right string)) {
+		if a.Helper != "" && a.Socket != "" {
+			report("socket", "is set, and so is helper", "write one of the two")
 		}
 	},
 	KindOAuth: func(c *Config, a *Auth, report func(key, wrong, right string)) {

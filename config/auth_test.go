@@ -78,7 +78,7 @@ func TestAuth(t *testing.T) {
 			Kind: "oauth", Name: "oauth", Timeout: 5 * time.Second, Issuer: "https://id.example.org/", Audiences: []string{"dewey"},
 			Claim: "email", Leeway: time.Minute, Users: "chain",
 		},
-		{Kind: "pam", Name: "pam", Timeout: 5 * time.Second, Service: "dewey", Processes: 2, Recipients: "system"},
+		{Kind: "pam", Name: "pam", Timeout: 5 * time.Second, Service: "dewey", Processes: 2, MinUID: 1000, Recipients: "system"},
 		{Kind: "dovecot", Name: "dovecot", Timeout: 5 * time.Second, Service: "pop3", AuthSocket: "/run/dovecot/auth-client"},
 	}
 	if diff := cmp.Diff(want, c.Backends(), cmpopts.IgnoreUnexported(Auth{}), cmpopts.EquateEmpty()); diff != "" {
