@@ -105,7 +105,8 @@ static int look_up(const char *user, int *found, unsigned *uid, char **name, cha
 	return err;
 }
 
-// decoy runs a hash as that of a user: the first one of /etc/shadow, or what passwd(1) would make.
+// decoy runs hashes as pam_unix does for a wrong password: one to see whether the empty one would do, and one for what
+// was given. They are like the first user's of /etc/shadow, or what passwd(1) would make.
 static void decoy(const char *password) {
 	static char setting[CRYPT_OUTPUT_SIZE];
 	static struct crypt_data data;
@@ -119,6 +120,7 @@ static void decoy(const char *password) {
 		if (!*setting)
 			crypt_gensalt_rn(NULL, 0, NULL, 0, setting, sizeof setting);
 	}
+	crypt_r("", setting, &data);
 	crypt_r(password, setting, &data);
 	explicit_bzero(&data, sizeof data);
 }

@@ -28,7 +28,11 @@ var buildDir string
 
 func TestMain(m *testing.M) {
 	if os.Getenv("DEWEY_PAM_CHILD") != "" {
-		if err := asChild(os.Args[1:]); err != nil {
+		child := asChild
+		if os.Args[1] == "-socket" {
+			child = askSocket
+		}
+		if err := child(os.Args[1:]); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
