@@ -53,6 +53,8 @@ func one(ctx context.Context, c *conn, user string, r goldap.SearchRequest) (*go
 	result, err := c.search(ctx, &r)
 	over := goldap.IsErrorWithCode(err, goldap.LDAPResultSizeLimitExceeded)
 	switch {
+	case goldap.IsErrorAnyOf(err, goldap.LDAPResultOperationsError, goldap.LDAPResultNoSuchObject, goldap.LDAPResultInsufficientAccessRights):
+		return nil, fmt.Errorf("searching %q below %q: %w; another base, or a bind_dn that may see it, would be right", user, r.BaseDN, err)
 	case err != nil && !over:
 		return nil, fmt.Errorf("searching %q below %q: %w", user, r.BaseDN, err)
 	case len(result.Entries) > 1:

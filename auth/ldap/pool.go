@@ -73,7 +73,7 @@ func (p *pool) do(ctx context.Context, k kind, f func(context.Context, *conn) er
 	if err != nil {
 		return err
 	}
-	var errs []error
+	var faults error
 	for i, s := range servers {
 		if ctx.Err() != nil {
 			break
@@ -82,12 +82,20 @@ func (p *pool) do(ctx context.Context, k kind, f func(context.Context, *conn) er
 		if !failure(err) {
 			return err
 		}
-		errs = append(errs, fmt.Errorf("%s: %w", s.url, err))
+		faults = and(faults, fmt.Errorf("%s: %w", s.url, err))
 	}
-	if errs == nil {
+	if faults == nil {
 		return context.Cause(ctx)
 	}
-	return errors.Join(errs...)
+	return faults
+}
+
+// and puts two errors on one line.
+func and(one, other error) error {
+	if one == nil {
+		return other
+	}
+	return fmt.Errorf("%w; %w", one, other)
 }
 
 // failure says whether another server might do better: RFC 4511 appendix A.2 has the codes of one that can't.
@@ -135,7 +143,7 @@ func (p *pool) candidates() ([]*server, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var good, again []*server
-	var errs []error
+	var faults error
 	now := time.Now()
 	for _, s := range p.servers {
 		switch since := now.Sub(s.failed); {
@@ -144,7 +152,7 @@ func (p *pool) candidates() ([]*server, error) {
 		case since >= pause:
 			again = append(again, s)
 		default:
-			errs = append(errs, fmt.Errorf("%s: failed within the last second: %w", s.url, s.err))
+			faults = and(faults, fmt.Errorf("%s: failed within the last second: %w", s.url, s.err))
 		}
 	}
 	if slices.ContainsFunc(good, func(s *server) bool { return s.failed.IsZero() }) {
@@ -156,7 +164,7 @@ func (p *pool) candidates() ([]*server, error) {
 	}
 	list := append(good, again...)
 	if len(list) == 0 {
-		return nil, errors.Join(errs...)
+		return nil, faults
 	}
 	return list, nil
 }

@@ -227,9 +227,21 @@ func (d *directory) kill() {
 	}
 }
 
+// signal stops or kills slapd, and waits until it is so; or lets it go on.
 func (d *directory) signal(s syscall.Signal) {
-	if err := d.cmd.Process.Signal(s); err != nil {
+	process := d.cmd.Process
+	if err := process.Signal(s); err != nil {
 		d.t.Error(err)
+	}
+	for deadline := time.Now().Add(10 * time.Second); s != syscall.SIGCONT; time.Sleep(time.Millisecond) {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", process.Pid))
+		if _, state, _ := strings.Cut(string(stat), ") "); err != nil || state[0] == 'T' || state[0] == 'Z' {
+			return
+		}
+		if time.Now().After(deadline) {
+			d.t.Errorf("slapd still runs after %v", s)
+			return
+		}
 	}
 }
 
