@@ -30,23 +30,8 @@ func (link *connector) mysql(c Config, pool *x509.CertPool) error {
 			return fmt.Errorf("the dsn has %s, which is not for logins; leave it out", name)
 		}
 	}
-	host := "/"
-	switch config.Net {
-	case "tcp", "tcp4", "tcp6":
-		if host, _, err = net.SplitHostPort(config.Addr); err != nil {
-			return errors.New("the dsn has an address without a port; tcp(db.example.org:3306) would be right")
-		}
-	case "unix":
-	default:
-		return errors.New("the dsn names neither tcp(host:port) nor unix(/socket); dewey:password@tcp(db.example.org:3306)/mail would be right")
-	}
-	switch {
-	case config.TLSConfig == "false":
-		if pool != nil {
-			return errPlain
-		}
-	case host != "/" && (!local(host) || pool != nil):
-		config.TLS, config.AllowFallbackToPlaintext = verifying(config.TLS, host, pool), false
+	if err := mysqlTLS(config, pool); err != nil {
+		return err
 	}
 	seconds := math.Ceil(link.timeout.Seconds())
 	if config.Params == nil {
@@ -75,6 +60,30 @@ func (link *connector) mysql(c Config, pool *x509.CertPool) error {
 	link.secret = config.Passwd
 	link.Connector, err = mysql.NewConnector(config)
 	return err
+}
+
+// mysqlTLS says how a server is to prove who it is.
+func mysqlTLS(config *mysql.Config, pool *x509.CertPool) error {
+	host := "/"
+	switch config.Net {
+	case "tcp", "tcp4", "tcp6":
+		var err error
+		if host, _, err = net.SplitHostPort(config.Addr); err != nil {
+			return errors.New("the dsn has an address without a port; tcp(db.example.org:3306) would be right")
+		}
+	case "unix":
+	default:
+		return errors.New("the dsn names neither tcp(host:port) nor unix(/socket); dewey:password@tcp(db.example.org:3306)/mail would be right")
+	}
+	switch {
+	case config.TLSConfig == "false":
+		if pool != nil {
+			return errPlain
+		}
+	case host != "/" && (!local(host) || pool != nil):
+		config.TLS, config.AllowFallbackToPlaintext = verifying(config.TLS, host, pool), false
+	}
+	return nil
 }
 
 func parseMySQL(dsn string) (config *mysql.Config, err error) {

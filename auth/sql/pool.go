@@ -159,16 +159,16 @@ type connector struct {
 }
 
 // Connect implements driver.Connector. It ends in time also for the pool, which waits for ever.
-func (c *connector) Connect(ctx context.Context) (driver.Conn, error) {
-	c.mu.Lock()
-	err, failed := c.err, c.failed
-	c.mu.Unlock()
+func (link *connector) Connect(ctx context.Context) (driver.Conn, error) {
+	link.mu.Lock()
+	err, failed := link.err, link.failed
+	link.mu.Unlock()
 	if err != nil && time.Since(failed) < backoff {
 		return nil, err
 	}
-	within, cancel := context.WithTimeout(ctx, c.timeout)
+	within, cancel := context.WithTimeout(ctx, link.timeout)
 	defer cancel()
-	conn, err := c.try(within)
+	conn, err := link.try(within)
 	if errors.Is(ctx.Err(), context.Canceled) { // says nothing of the server
 		if err == nil {
 			_ = conn.Close()
@@ -176,28 +176,28 @@ func (c *connector) Connect(ctx context.Context) (driver.Conn, error) {
 		return nil, ctx.Err()
 	}
 	if err != nil {
-		err = fmt.Errorf("%w: %w", errDown, c.clean(err))
+		err = fmt.Errorf("%w: %w", errDown, link.clean(err))
 	}
-	c.mu.Lock()
-	c.err, c.failed = err, time.Now()
-	c.mu.Unlock()
+	link.mu.Lock()
+	link.err, link.failed = err, time.Now()
+	link.mu.Unlock()
 	return conn, err
 }
 
-func (c *connector) try(ctx context.Context) (conn driver.Conn, err error) {
+func (link *connector) try(ctx context.Context) (conn driver.Conn, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			conn, err = nil, fmt.Errorf("%w: %v", errNonsense, p)
 		}
 	}()
-	return c.Connector.Connect(ctx)
+	return link.Connector.Connect(ctx)
 }
 
 // clean keeps of an error its text alone, as some have the password within, and of that what may be logged.
-func (c *connector) clean(err error) error {
+func (link *connector) clean(err error) error {
 	text := strings.ToValidUTF8(err.Error(), "?")
-	if c.secret != "" {
-		text = strings.ReplaceAll(text, c.secret, "…")
+	if link.secret != "" {
+		text = strings.ReplaceAll(text, link.secret, "…")
 	}
 	text = strings.Join(strings.FieldsFunc(text, func(r rune) bool { return r <= ' ' || r == 0x7f }), " ")
 	if len(text) > mostText {
