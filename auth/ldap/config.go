@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
 
 	"dewey/auth/scheme"
@@ -140,7 +141,9 @@ func (c *Config) check() (*plan, error) {
 	}
 	errs = append(errs, p.templates(c), checkScheme(c))
 	for _, dn := range []struct{ key, dn string }{{"bind_dn", c.BindDN}, {"base", c.Base}, {"group_base", c.GroupBase}} {
-		if err := checkDN(dn.dn); err != nil {
+		// Active Directory takes a userPrincipalName in a bind as well.
+		principal := dn.key == "bind_dn" && strings.Contains(dn.dn, "@") && !strings.Contains(dn.dn, "=")
+		if err := checkDN(dn.dn); err != nil && !principal {
 			bad("%s: %w", dn.key, err)
 		}
 	}

@@ -48,6 +48,7 @@ func TestConfigErrors(t *testing.T) {
 		"a name without a password":  {func(c *ldap.Config) { c.BindPassword = "" }, "belong together"},
 		"a password without a name":  {func(c *ldap.Config) { c.BindDN = "" }, "belong together"},
 		"a bind_dn that is none":     {func(c *ldap.Config) { c.BindDN = "admin" }, "bind_dn"},
+		"a userPrincipalName":        {func(c *ldap.Config) { c.BindDN = "dewey@example.org" }, ""},
 		"no base":                    {func(c *ldap.Config) { c.Base = "" }, "base and filter"},
 		"no filter":                  {func(c *ldap.Config) { c.Filter = "" }, "base and filter"},
 		"a base that is none":        {func(c *ldap.Config) { c.Base = "example.org" }, "base"},

@@ -320,7 +320,9 @@ func concat(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
 // What a server may say instead of an answer can't tell, in time and in little memory, and lets nobody in.
 func TestNonsense(t *testing.T) {
 	yes := packet(1, 1, result(0)...)
-	big := func(n int) []byte { return packet(1, 4, text("uid=bob"), list(list(text("uid"), list(text(strings.Repeat("x", n)))))) }
+	big := func(n int) []byte {
+		return packet(1, 4, text("uid=bob"), list(list(text("uid"), list(text(strings.Repeat("x", n))))))
+	}
 	for what, says := range map[string][]byte{
 		"nothing":                           {},
 		"HTTP":                              []byte("HTTP/1.1 400 Bad Request\r\n\r\n"),

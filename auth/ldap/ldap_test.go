@@ -136,7 +136,9 @@ func TestLogin(t *testing.T) {
 			b          *ldap.Backend
 			user, want string
 		}{
-			{b, "ghost", refused}, {l, "ghost", unclear}, {l, "des", unclear},
+			{b, "ghost", refused},
+			{l, "ghost", unclear},
+			{l, "des", unclear},
 			{b, "locked", refused}, // the policy's; a lookup does not see it
 		} {
 			_, err := login(try.b, try.user, "secret of locked")
@@ -372,5 +374,32 @@ func TestMisconfigured(t *testing.T) {
 		check(t, what, err, unclear)
 		_, err = b.Recipient(t.Context(), "bob")
 		check(t, what+", mail", err, unclear)
+	}
+}
+
+// An unknown user costs a hash, as a known one does.
+func TestTrap42Lookup(t *testing.T) {
+	d := start(t)
+	c := d.config()
+	c.Mode, c.Weak = ldap.ModeLookup, true
+	b := open(t, c)
+	fastest := func(user, want string) time.Duration {
+		best := time.Hour
+		for range 5 {
+			began := time.Now()
+			_, err := login(b, user, "wrong")
+			best = min(best, time.Since(began))
+			check(t, user, err, want)
+		}
+		return best
+	}
+	// The first costs as much as the default scheme, later ones what was seen last.
+	first, slow := fastest("nobody", stranger), fastest("erin", refused)
+	second := fastest("nobody", stranger)
+	if first < slow/3 || second < slow/3 {
+		t.Errorf("unknown: %v, later %v; known: %v", first, second, slow)
+	}
+	if quick, third := fastest("bob", refused), fastest("nobody", stranger); third > slow/3 {
+		t.Errorf("where hashes are fast, unknown: %v; known: %v", third, quick)
 	}
 }

@@ -31,14 +31,14 @@ const (
 
 // A directory is a slapd with users of all sorts.
 type directory struct {
-	t           *testing.T
-	dir         string
-	port        int // of ldap://
-	tlsPort     int
-	socket      string
-	ca          []byte
-	cmd         *exec.Cmd
-	urls        string
+	t       *testing.T
+	dir     string
+	port    int // of ldap://
+	tlsPort int
+	socket  string
+	ca      []byte
+	cmd     *exec.Cmd
+	urls    string
 }
 
 const slapdConf = `
