@@ -238,12 +238,12 @@ func pose[T any](ctx context.Context, s *set, l *link, q question[T]) (got T, er
 		if answer == nil {
 			why = "it does not know " + unable[q.what]
 		}
-		tell(ctx, Answer{Backend: l.Name, Kind: l.Kind, Asked: q.what, Outcome: Skipped, Reason: why})
+		tell(ctx, Answer{Backend: l.Name, Kind: l.Kind, User: q.user, Asked: q.what, Outcome: Skipped, Reason: why})
 		return got, errSkipped
 	}
 	began := time.Now()
 	got, err = bounded(ctx, s, l, answer)
-	a := Answer{Backend: l.Name, Kind: l.Kind, Asked: q.what, Outcome: outcomeOf(err), Err: err, Took: time.Since(began)}
+	a := Answer{Backend: l.Name, Kind: l.Kind, User: q.user, Asked: q.what, Outcome: outcomeOf(err), Err: err, Took: time.Since(began)}
 	l.note(ctx, a)
 	if q.after != nil {
 		after, afterErr := q.after(l, got, err)

@@ -158,6 +158,7 @@ func outcomeOf(err error) Outcome {
 // An Answer is what a backend has said, for who wants to see all of them: see Trace.
 type Answer struct {
 	Backend, Kind string
+	User          string // the name; empty with a token
 	Asked         string // "password", "recipient", "name", "authorize", "secret" or "token"
 	Outcome       Outcome
 	Identity      auth.Identity // if it was accepted or remembered

@@ -61,7 +61,7 @@ func (a *app) configCommand() *cobra.Command {
 // checkFiles reads the files that a configuration names as serve does at its start. It makes none.
 func checkFiles(c *config.Config, log *slog.Logger) error {
 	var errs []error
-	users, err := openUsers(c, nil, log)
+	users, err := openBackends(c, nil, log)
 	errs = append(errs, err)
 	if err == nil {
 		_, err = openRecipients(c, users, log)
