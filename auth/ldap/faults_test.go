@@ -160,12 +160,15 @@ func TestStaleConnections(t *testing.T) {
 
 func TestFailover(t *testing.T) {
 	d := start(t)
-	var silent, closed atomic.Bool
+	var silent, armed, closed atomic.Bool
 	first := serve(t, func(_ int64, c net.Conn) {
 		if closed.Load() {
 			return
 		}
-		through(d.url(), c, func([]byte) {
+		through(d.url(), c, func(b []byte) {
+			if armed.Load() && bytes.Contains(b, []byte("secret of bob")) {
+				silent.Store(true)
+			}
 			for silent.Load() {
 				time.Sleep(time.Millisecond)
 			}
@@ -199,8 +202,11 @@ func TestFailover(t *testing.T) {
 	if first.all.Load() == 0 || second.all.Load() != before {
 		t.Error("the first one is not asked again")
 	}
+	armed.Store(true)
+	expect("the first falls silent in mid-login", 2*time.Second)
+	armed.Store(false)
+	silent.Store(false)
 	closed.Store(true)
-	ldap.Later(b)
 	b2 := open(t, c)
 	err := bounded(t, "the first one hangs up", time.Second, func() error { _, err := login(b2, "bob", "wrong"); return err })
 	check(t, "wrong at the second", err, refused)
@@ -256,11 +262,15 @@ func TestWaiting(t *testing.T) {
 	}
 	wg.Wait()
 
-	c.Timeout = time.Minute
+	c.URLs = []string{strings.Replace(front.url(), "ldap:", "ldaps:", 1)}
+	err := bounded(t, "a login by TLS", 600*time.Millisecond, func() error { _, err := login(open(t, c), "bob", "secret"); return err })
+	check(t, "no handshake", err, unclear)
+
+	c.URLs, c.Timeout = []string{front.url()}, time.Minute
 	b = open(t, c)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	err := bounded(t, "a login of one who has gone", time.Second, func() error {
+	err = bounded(t, "a login of one who has gone", time.Second, func() error {
 		_, err := b.CheckPassword(ctx, auth.Attempt{User: "bob", Password: "secret"})
 		return err
 	})
@@ -365,7 +375,7 @@ func TestNonsense(t *testing.T) {
 			if _, err := c.Read(buffer); err != nil {
 				return
 			}
-			go io.Copy(io.Discard, c)
+			go func() { _, _ = io.Copy(io.Discard, c) }()
 			_, _ = c.Write(says)
 			<-hold
 		})

@@ -124,7 +124,7 @@ func (p *pool) try(ctx context.Context, s *server, left int, k kind, f func(cont
 		case c != nil:
 			c.close()
 		}
-		if kept && ctx.Err() == nil { // it went stale: the server was started again, say
+		if kept && ctx.Err() == nil && !errors.Is(err, errLong) { // it went stale: the server was started again, say
 			p.forget(s)
 			continue
 		}
