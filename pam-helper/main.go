@@ -128,7 +128,7 @@ func seal(o options) error {
 	for _, w := range warnings {
 		fmt.Fprintln(os.Stderr, "dewey-pam:", w)
 	}
-	if err := syscall.Exec("/proc/self/exe", append([]string{"dewey-pam", sealedArg}, o.args()...), environment); err != nil {
+	if err := syscall.Exec("/proc/self/exe", append([]string{"dewey-pam", sealedArg}, o.args()...), environment); err != nil { //nolint:gosec // itself
 		return fmt.Errorf("start /proc/self/exe again: %w", err)
 	}
 	return io.ErrUnexpectedEOF

@@ -218,7 +218,7 @@ func identity(user string, fields []string) (auth.Identity, error) {
 	if h := p["home"]; h != "" {
 		for part := range strings.SplitSeq(h, "/") {
 			if !filepath.IsAbs(h) || strings.ContainsRune(h, 0) || part == ".." {
-				return auth.Identity{}, fmt.Errorf("dovecot: userdb: the home of %q is %q, which is no absolute path without ..", user, h)
+				return auth.Identity{}, fmt.Errorf("dovecot: userdb: the home of %q is %q, which is not absolute, or has .. in it", user, h)
 			}
 		}
 		id.Home = filepath.Clean(h)

@@ -147,7 +147,7 @@ func TestSupervisorStops(t *testing.T) {
 	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
-	defer syscall.Kill(pid, syscall.SIGCONT)
+	defer func() { _ = syscall.Kill(pid, syscall.SIGCONT) }()
 	f.c.Timeout = short
 	start := time.Now()
 	f.expect(cantTell, "mrose", "a secret")
