@@ -162,11 +162,7 @@ func (b *backends) link(c *config.Config, a config.Auth, o *opened) (chain.Backe
 		Local: a.Kind == config.KindPasswdFile,
 	}
 	files := &fileReader{backends: b, config: c}
-	maker, ok := makers[a.Kind]
-	if !ok {
-		return link, fmt.Errorf("this dewey has no %s in it", a.Kind)
-	}
-	build, err := maker(b, c, &a, files, &o.reach)
+	build, err := makers[a.Kind](b, c, &a, files, &o.reach)
 	if err := errors.Join(err, errors.Join(files.errs...)); err != nil {
 		return link, err
 	}

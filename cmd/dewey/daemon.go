@@ -261,6 +261,9 @@ func (d *daemon) warn(c *config.Config) {
 		d.log.Warn("whoever can read the users file can read passwords in it: {PLAIN}, or one of its other names; only APOP and CRAM-MD5 need that; to change one: dewey user passwd NAME",
 			"users", n)
 	}
+	if _, unlisted, _ := d.users.users(); len(unlisted) > 0 && (c.Mail.Retention > 0 || c.Mail.Undelete > 0) {
+		d.log.Warn("the night's work is not done for users of backends that can't list them: their old mail stays, and what was removed and kept", "backends", strings.Join(unlisted, " "))
+	}
 	if c.Login.Plaintext == config.PlaintextAlways && slices.ContainsFunc(c.POP3.Listen, reachable) {
 		d.log.Warn("passwords may cross the network as they are: login.plaintext is always; loopback would ask for TLS")
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"dewey/auth/chain"
+	"dewey/auth/doveauth"
 	"dewey/auth/ldap"
 	"dewey/auth/oidc"
 	"dewey/auth/pam"
@@ -101,6 +102,10 @@ var makers = map[string]func(*backends, *config.Config, *config.Auth, *fileReade
 			made.Helper = pamHelper(c.AuthFile(a.Helper))
 		}
 		return func() (any, error) { return pam.New(made) }, nil
+	},
+	config.KindDovecot: func(_ *backends, _ *config.Config, a *config.Auth, _ *fileReader, _ *reach) (build, error) {
+		made := doveauth.Config{AuthSocket: absolute(a.AuthSocket), UserDBSocket: absolute(a.UserdbSocket), Service: a.Service, Timeout: a.Timeout}
+		return func() (any, error) { return doveauth.New(made) }, nil
 	},
 }
 
