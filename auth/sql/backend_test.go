@@ -15,6 +15,7 @@ import (
 	"go.uber.org/goleak"
 
 	"dewey/auth"
+	"dewey/auth/scheme"
 )
 
 // A database is one of the three, with the table users.
@@ -190,6 +191,37 @@ func TestNamesThatADatabaseTakesForAnother(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Whoever is asked for, a hash is run, so that times don't tell who is there. Trap 42.
+func TestUnknownNamesRunAHash(t *testing.T) {
+	workers := scheme.NewWorkers()
+	b := open(t, Config{Driver: SQLite, DSN: sqliteFile(t, users).dsn, Workers: workers, Weak: true})
+	if _, err := login(t, b, "md5", "wrong"); !errors.Is(err, auth.ErrRejected) { // unknown names run one like this
+		t.Fatal(err)
+	}
+	release, taken := make(chan struct{}), make(chan struct{})
+	var group sync.WaitGroup
+	group.Go(func() {
+		_ = workers.Run(t.Context(), netip.Addr{}, scheme.Hash{Threads: 1 << 20}, func() error {
+			close(taken)
+			<-release
+			return nil
+		})
+	})
+	<-taken
+	for _, name := range []string{"md5", "bcrypt", "unknown", "nobody", "locked"} {
+		ctx, cancel := context.WithTimeout(t.Context(), short)
+		defer cancel()
+		if _, err := b.CheckPassword(ctx, auth.Attempt{User: name, Password: "tanstaaf"}); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%s: no hash was run: %v", name, err)
+		}
+	}
+	if _, err := login(t, b, "bo\x00b", "tanstaaf"); !errors.Is(err, auth.ErrUnknownUser) { // nobody can be called so
+		t.Error(err)
+	}
+	close(release)
+	group.Wait()
 }
 
 func TestAnswersThatAreNone(t *testing.T) {
