@@ -78,7 +78,7 @@ func TestStopped(t *testing.T) {
 func TestCrash(t *testing.T) {
 	f := newFixture(t, permit, nil)
 	for _, signal := range []string{"KILL", "SEGV", "ABRT"} {
-		f.service("dewey", "auth required pam_exec.so "+f.script("kill"+signal, "kill -"+signal+" $PPID")+"\n")
+		f.service("dewey", "auth required pam_exec.so "+f.script("kill"+signal, "kill -"+signal+" $PPID; exec sleep 1000")+"\n")
 		f.expect(cantTell, "mrose", "a secret")
 		f.service("dewey", permit)
 		f.expect(in, "mrose", "a secret")
@@ -117,10 +117,10 @@ func TestSupervisorEnds(t *testing.T) {
 	if err := syscall.Kill(first, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	f.whole()
 	for _, pid := range workers {
 		until(t, "the end of its workers", func() bool { return gone(pid) })
 	}
+	f.whole()
 	second := f.supervisor()
 	if second == first || !strings.Contains(f.log.String(), "dewey-pam has ended") {
 		t.Errorf("%d and %d; the log:\n%s", first, second, f.log)

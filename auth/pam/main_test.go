@@ -223,15 +223,18 @@ func children(pid int) []int {
 }
 
 // supervisor is the number of the dewey-pam that was started here.
-func (f *fixture) supervisor() int {
+func (f *fixture) supervisor() (found int) {
 	f.t.Helper()
-	for _, pid := range children(os.Getpid()) {
-		if text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)); strings.Contains(string(text), "-confdir="+f.dir+"\x00") {
-			return pid
+	until(f.t, "a dewey-pam that runs", func() bool { // what the kernel lists while threads end is not always whole
+		for _, pid := range children(os.Getpid()) {
+			if text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)); strings.Contains(string(text), "-confdir="+f.dir+"\x00") && !gone(pid) {
+				found = pid
+				return true
+			}
 		}
-	}
-	f.t.Fatal("no dewey-pam runs")
-	return 0
+		return false
+	})
+	return found
 }
 
 // gone says that there is no such process, or only what its parent has not read yet.
