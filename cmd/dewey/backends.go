@@ -132,9 +132,16 @@ func (b *backends) take(o opened) {
 // discard closes backends that are not taken.
 func (b *backends) discard(o opened) {
 	for _, l := range o.list {
-		if c, ok := l.Users.(io.Closer); ok && b.like(l.Fingerprint) == nil {
-			_ = c.Close() // nobody has asked it anything
+		if b.like(l.Fingerprint) == nil {
+			closeUsers(l.Users)
 		}
+	}
+}
+
+// closeUsers closes a backend that nobody has asked anything.
+func closeUsers(users any) {
+	if c, ok := users.(io.Closer); ok {
+		_ = c.Close()
 	}
 }
 
@@ -163,7 +170,13 @@ func (b *backends) link(c *config.Config, a config.Auth, o *opened) (chain.Backe
 	}
 	files := &fileReader{backends: b, config: c}
 	build, err := makers[a.Kind](b, c, &a, files, &o.reach)
-	if err := errors.Join(err, errors.Join(files.errs...)); err != nil {
+	if err == nil && len(files.errs) > 0 && build != nil { // what else is wrong
+		var users any
+		if users, err = build(); err == nil {
+			closeUsers(users)
+		}
+	}
+	if err := errors.Join(append(files.errs, err)...); err != nil {
 		return link, err
 	}
 	link.Fingerprint = fmt.Sprintf("%s%x", a.Fingerprint(), files.sum())
@@ -192,11 +205,7 @@ func (b *backends) usersFile(c *config.Config, a *config.Auth, o *opened) (*pass
 			return f.File, nil
 		}
 	}
-	at := c.Source("users.file")
-	if a.File != "" {
-		at = a.Source("file")
-	}
-	f, err := openUsers(c, path, weak, at, b.key, b.log)
+	f, err := b.openUsers(c, a, path, weak)
 	if f != nil && err != nil && b.lenient != nil {
 		b.lenient(err)
 		err = nil
@@ -210,14 +219,17 @@ func (b *backends) usersFile(c *config.Config, a *config.Auth, o *opened) (*pass
 
 // openUsers reads a users file. Only the default one may be missing. Beside an error there is a File that has the users
 // of the other lines, if there are any.
-func openUsers(c *config.Config, name string, weak bool, at config.Source, key []byte, log *slog.Logger) (*passwdfile.File, error) {
+func (b *backends) openUsers(c *config.Config, a *config.Auth, name string, weak bool) (*passwdfile.File, error) {
 	if _, err := os.Stat(name); errors.Is(err, fs.ErrNotExist) {
-		if !at.IsDefault() {
+		switch at := c.Source("users.file"); {
+		case a.File != "":
+			return nil, fmt.Errorf("%s does not exist; make it with: dewey user add NAME --set users.file=%s", name, name)
+		case !at.IsDefault():
 			return nil, fmt.Errorf("users.file: %s does not exist (set by %s); make it with: dewey user add NAME", name, at)
 		}
-		log.Warn("no users yet; add one: dewey user add NAME", "file", name)
+		b.log.Warn("no users yet; add one: dewey user add NAME", "file", name)
 	}
-	return passwdfile.Open(name, passwdfile.Options{Logger: log, Weak: weak, Remember: c.Login.Remember, Key: key}) //nolint:wrapcheck // names the file and the line of each error
+	return passwdfile.Open(name, passwdfile.Options{Logger: b.log, Weak: weak, Remember: c.Login.Remember, Key: b.key}) //nolint:wrapcheck // names the file and the line of each error
 }
 
 // usersPath says where a passwd-file is, and whether weak schemes are taken in it.
@@ -343,24 +355,29 @@ func (r *fileReader) read(name string, secret bool) (string, error) {
 
 // secret reads a file's first line, without its end.
 func (r *fileReader) secret(name string) string {
+	before := len(r.errs)
 	text := r.text(name, true)
-	if name == "" || len(r.errs) > 0 {
+	if name == "" {
 		return ""
+	}
+	if len(r.errs) > before {
+		return "unread"
 	}
 	line, _ := bufio.NewReader(strings.NewReader(text)).ReadString('\n')
 	line = strings.TrimSuffix(strings.TrimSuffix(line, "\n"), "\r")
 	if line == "" {
 		r.errs = append(r.errs, fmt.Errorf("%s: its first line is empty; the secret would be right", r.config.AuthFile(name)))
+		return "unread"
 	}
 	return line
 }
 
 // pem reads a file with certificates; nil if there is none.
 func (r *fileReader) pem(name string) []byte {
-	if name == "" {
-		return nil
+	if text := r.text(name, false); text != "" {
+		return []byte(text)
 	}
-	return []byte(r.text(name, false))
+	return nil
 }
 
 // sum stands for all that was read.
