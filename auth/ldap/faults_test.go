@@ -400,7 +400,7 @@ func TestNonsenseOfSearches(t *testing.T) {
 	entry := func(dn string, attributes ...*ber.Packet) []byte { return packet(1, 4, text(dn), list(attributes...)) }
 	bob := entry("uid=bob", uid(text("bob")))
 	number := ber.NewInteger(ber.ClassUniversal, ber.TypePrimitive, ber.TagInteger, 5, "")
-	control := concat(done[:0:0], []byte{0x30, byte(len(done) - 2 + 8)}, done[2:], []byte{0xa0, 0x06, 0x30, 0x04, 0x04, 0x02, '1', '.'})
+	control := concat([]byte{0x30, byte(len(done) - 2 + 4)}, done[2:], []byte{0xa0, 0x02, 0x30, 0x00}) // an empty one
 	for what, try := range map[string]struct {
 		says []byte
 		want string
@@ -417,6 +417,7 @@ func TestNonsenseOfSearches(t *testing.T) {
 		"one, and there are more":         {concat(bob, packet(1, 5, result(4)...)), unclear},
 		"two":                             {concat(bob, bob, done), unclear},
 		"a thousand":                      {concat(times(1000, bob), done), unclear},
+		"ten thousand":                    {times(10_000, bob), unclear},
 		"one without a name":              {concat(entry("", uid(text("bob"))), done), unclear},
 		"one without attributes":          {concat(packet(1, 4, text("uid=bob")), done), unclear},
 		"one with a number":               {concat(entry("uid=bob", uid(number)), done), unclear},
@@ -441,6 +442,9 @@ func TestNonsenseOfSearches(t *testing.T) {
 		b := open(t, ldap.Config{URLs: []string{front.url()}, Base: people, Filter: "(uid={user})", UserAttribute: "uid", Timeout: 300 * time.Millisecond})
 		err := bounded(t, what, time.Second, func() error { _, err := b.Recipient(t.Context(), "bob"); return err })
 		check(t, what, err, try.want)
+		if what == "ten thousand" && !strings.Contains(err.Error(), "too long") {
+			t.Errorf("%s: %v", what, err)
+		}
 		close(hold)
 		b.Close()
 	}
@@ -484,7 +488,7 @@ func TestStartTLSNonsense(t *testing.T) {
 			if what == "more than a yes" {
 				over := tls.Server(c, &tls.Config{Certificates: []tls.Certificate{pair}})
 				_, _ = over.Read(buffer)
-				return
+				_, _ = over.Write(packet(1, 1, result(0)...))
 			}
 			_, _ = io.Copy(io.Discard, c)
 		})

@@ -8,8 +8,10 @@ import (
 	"crypto/x509/pkix"
 	"encoding/base64"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"math/big"
+	mathrand "math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -213,6 +215,8 @@ func (d *directory) run() {
 		c, err := net.Dial("unix", d.socket)
 		if err == nil {
 			c.Close()
+		} else if log, _ := os.ReadFile(log.Name()); len(log) > 0 {
+			d.t.Fatalf("slapd: %s", log)
 		}
 		return err == nil
 	})
@@ -256,14 +260,19 @@ func (d *directory) config() ldap.Config {
 	}
 }
 
+// freePort returns one that the kernel gives to no connection meanwhile.
 func freePort(t *testing.T) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10_000+mathrand.IntN(20_000)))
+		if err == nil {
+			defer l.Close()
+			return l.Addr().(*net.TCPAddr).Port
+		}
+		if !errors.Is(err, syscall.EADDRINUSE) {
+			t.Fatal(err)
+		}
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }
 
 // until waits for a condition, ten seconds at the most.
