@@ -55,6 +55,7 @@ var rooms = map[string][]string{
 	"cmd/dewey":              {"*"},
 	"test/clients":           {},
 	"test/mta":               {},
+	"pam-helper":             {},
 }
 
 // libraries are the packages that programs import: they depend on the standard library alone, and for
