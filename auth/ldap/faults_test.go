@@ -498,3 +498,24 @@ func TestStartTLSNonsense(t *testing.T) {
 		b.Close()
 	}
 }
+
+// A server that hangs up on a connection that was kept, just as it is asked, costs nobody a login.
+func TestHangsUpWhenAsked(t *testing.T) {
+	d := start(t)
+	var armed atomic.Bool
+	front := serve(t, func(_ int64, c net.Conn) {
+		through(d.url(), c, func([]byte) {
+			if armed.Swap(false) {
+				c.Close()
+			}
+		})
+	})
+	c := d.config()
+	c.URLs = []string{front.url()}
+	b := open(t, c)
+	for range 3 {
+		_, err := login(b, "bob", "secret of bob")
+		check(t, "login", err, fine)
+		armed.Store(true)
+	}
+}
