@@ -37,15 +37,16 @@ type client struct {
 	path   string
 	auth   bool // the protocol of auth-client; else that of auth-userdb
 	age    time.Duration
-	asking chan struct{} // one for each question
-	turn   chan struct{} // of one: to connect
+	asking chan struct{}   // one for each question
+	turn   chan struct{}   // of one: to connect
+	life   context.Context // ends with close
+	end    context.CancelFunc
+	live   sync.WaitGroup // of what reads
 
 	mu     sync.Mutex
 	conn   *conn
 	failed error
 	when   time.Time // of failed
-	closed bool
-	live   sync.WaitGroup // of what reads
 }
 
 // A conn is one connection; it is never used again once it has failed.
@@ -58,13 +59,14 @@ type conn struct {
 	mu      sync.Mutex
 	last    uint32
 	waiting map[uint32]chan []string
-	heard   time.Time // when the last line came
 	failed  bool
 	retired *time.Timer // nil: it has gone off
 }
 
 func newClient(path string, auth bool) *client {
-	return &client{path: path, auth: auth, age: maxAge, asking: make(chan struct{}, maxAsking), turn: make(chan struct{}, 1)}
+	c := &client{path: path, auth: auth, age: maxAge, asking: make(chan struct{}, maxAsking), turn: make(chan struct{}, 1)}
+	c.life, c.end = context.WithCancel(context.Background())
+	return c
 }
 
 // ask sends a question, and returns the answer's fields: the command, the number, and what is left, unescaped. A
@@ -108,9 +110,6 @@ func (c *client) connect(ctx context.Context) (n *conn, old bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
-	case err == nil && c.closed:
-		n.fail(errClosed)
-		return nil, false, errClosed
 	case err == nil:
 		c.conn, c.failed = n, nil
 	case !errors.Is(ctx.Err(), context.Canceled): // who hangs up says nothing of Dovecot
@@ -124,7 +123,7 @@ func (c *client) current() (*conn, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
-	case c.closed:
+	case c.life.Err() != nil:
 		return nil, errClosed
 	case c.conn != nil && c.conn.takes():
 		return c.conn, nil
@@ -136,17 +135,16 @@ func (c *client) current() (*conn, error) {
 
 func (c *client) close() {
 	c.mu.Lock()
-	c.closed = true
-	n := c.conn
-	c.mu.Unlock()
-	if n != nil {
-		n.fail(errClosed)
-	}
+	c.end()
+	c.mu.Unlock() // no connection is begun any more
 	c.live.Wait()
 }
 
 // open connects, and says who we are.
 func (c *client) open(ctx context.Context) (*conn, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(c.life, cancel)()
 	raw, err := (&net.Dialer{}).DialContext(ctx, "unix", c.path)
 	if err != nil {
 		return nil, fmt.Errorf("Dovecot is not to be reached; does it run, and may the user of this process write to the socket? %w", err) //nolint:staticcheck // a name
@@ -171,15 +169,25 @@ func (c *client) open(ctx context.Context) (*conn, error) {
 	}
 	_ = raw.SetDeadline(time.Time{})
 	n := &conn{Conn: raw, writing: make(chan struct{}, 1), done: make(chan struct{}), waiting: make(map[uint32]chan []string)}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.life.Err() != nil {
+		_ = raw.Close()
+		return nil, errClosed
+	}
 	n.mu.Lock()
+	defer n.mu.Unlock()
 	n.retired = time.AfterFunc(c.age, func() {
 		n.mu.Lock()
 		defer n.mu.Unlock()
 		n.retired = nil
 		n.rest()
 	})
-	n.mu.Unlock()
-	c.live.Go(func() { n.read(r) })
+	closing := context.AfterFunc(c.life, func() { n.fail(errClosed) })
+	c.live.Go(func() {
+		n.read(r)
+		closing()
+	})
 	return n, nil
 }
 
@@ -211,9 +219,9 @@ func greeting(r *bufio.Reader, auth bool) error {
 	return fmt.Errorf("%w: it does not end", errNonsense)
 }
 
-// ask asks, and waits for the answer. A Dovecot that says nothing at all in that time is taken for lost.
+// ask asks, and waits for the answer.
 func (n *conn) ask(ctx context.Context, command, rest string) ([]string, error) {
-	answer, asked := make(chan []string, 1), time.Now()
+	answer := make(chan []string, 1)
 	n.mu.Lock()
 	n.last++
 	id := n.last
@@ -234,12 +242,6 @@ func (n *conn) ask(ctx context.Context, command, rest string) ([]string, error) 
 	case <-n.done:
 		return nil, n.err
 	case <-ctx.Done():
-	}
-	n.mu.Lock()
-	silent := n.heard.Before(asked)
-	n.mu.Unlock()
-	if silent && errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		n.fail(fmt.Errorf("%w: no line came in time", errLost))
 	}
 	return nil, fmt.Errorf("no answer in time: %w", ctx.Err())
 }
@@ -281,7 +283,6 @@ func (n *conn) read(r *bufio.Reader) {
 			fields[i] = unescape(fields[i])
 		}
 		n.mu.Lock()
-		n.heard = time.Now()
 		answer := n.waiting[uint32(id)]
 		delete(n.waiting, uint32(id))
 		n.mu.Unlock()

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -202,6 +203,63 @@ func TestGivenUp(t *testing.T) {
 	}
 	if _, err := b.CheckPassword(t.Context(), attempt("bob", "x")); !errors.Is(err, errClosed) {
 		t.Errorf("after Close: %v", err)
+	}
+}
+
+// An old connection gets no more questions, and ends with the last answer: Dovecot's old processes wait for that. One
+// that waits for an answer ends with Close.
+func TestOld(t *testing.T) {
+	var mu sync.Mutex
+	seen := map[net.Conn]bool{}
+	hold := make(chan struct{})
+	path := fake(t, greetAuth, func(c net.Conn, f []string) string {
+		mu.Lock()
+		seen[c] = true
+		first := len(seen) == 1
+		mu.Unlock()
+		if first {
+			<-hold
+		}
+		return "OK\t" + f[1] + "\tuser=bob\n"
+	})
+	b := newBackend(t, Config{AuthSocket: path, Timeout: patience})
+	b.auth.age = 20 * time.Millisecond
+	held := make(chan error, 1)
+	login := func() error { _, err := b.CheckPassword(t.Context(), attempt("bob", "x")); return err }
+	go func() { held <- login() }()
+	count := func() int { mu.Lock(); defer mu.Unlock(); return len(seen) }
+	until(t, "the first question", func() bool { return count() == 1 })
+	b.auth.mu.Lock()
+	first := b.auth.conn
+	b.auth.mu.Unlock()
+	until(t, "its retirement", func() bool { return !first.takes() })
+	until(t, "four connections", func() bool {
+		if err := login(); err != nil {
+			t.Error(err)
+		}
+		return count() >= 4
+	})
+	select {
+	case <-first.done:
+		t.Error("a connection that waited for an answer was ended")
+	default:
+	}
+	close(hold)
+	if err := <-held; err != nil {
+		t.Error(err)
+	}
+	b.auth.mu.Lock()
+	last := b.auth.conn
+	b.auth.mu.Unlock()
+	for _, n := range []*conn{first, last} {
+		until(t, "the end of old connections", func() bool {
+			select {
+			case <-n.done:
+				return true
+			default:
+				return false
+			}
+		})
 	}
 }
 
