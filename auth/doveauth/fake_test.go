@@ -263,6 +263,25 @@ func TestOld(t *testing.T) {
 	}
 }
 
+// A connection that turns out to be lost costs no login: the question is asked again on another, once.
+func TestLost(t *testing.T) {
+	var mu sync.Mutex
+	asked := map[net.Conn]int{}
+	b := newBackend(t, Config{AuthSocket: fake(t, greetAuth, func(c net.Conn, f []string) string {
+		mu.Lock()
+		defer mu.Unlock()
+		if asked[c]++; asked[c] > 1 {
+			return "close"
+		}
+		return "OK\t" + f[1] + "\tuser=bob\n"
+	}), Timeout: patience})
+	for range 5 {
+		if _, err := b.CheckPassword(t.Context(), attempt("bob", "x")); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func TestSocketFaults(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "file")
