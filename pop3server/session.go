@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net"
 	"os"
 	"runtime/debug"
@@ -84,6 +85,9 @@ var (
 	// ErrCutShort says that a response could not be finished.
 	ErrCutShort = errors.New("response cut short")
 )
+
+// errPanicked stands for the panic that guard has noted.
+var errPanicked = errors.New("panicked")
 
 // errAborted wraps the reason why the session was ended from outside.
 var errAborted = errors.New("aborted")
@@ -236,16 +240,45 @@ func (s *session) logEnd() {
 // run greets the client and takes its commands until the session ends: nil after QUIT. While it waits for a line
 // its goroutine's stack is to be shallow, or it stays twice as large: TestIdleSession.
 func (s *session) run() error {
+	if err := s.aside(s.authorize); err != nil {
+		return err
+	}
+	for s.state != pop3.Closed {
+		line, err := s.next((*popwire.Reader).ReadLine)
+		if err := s.answer(math.MaxInt, line, err); err != nil {
+			return err
+		}
+	}
+	return s.finish()
+}
+
+// authorize is the session from accept to login, or to its end.
+func (s *session) authorize() error {
 	if err := s.begin(); err != nil {
 		return err
 	}
-	for n := 1; s.state != pop3.Closed; n++ {
+	for n := 1; s.state == pop3.Authorization; n++ {
 		line, err := s.next((*popwire.Reader).ReadLine)
 		if err := s.answer(n, line, err); err != nil {
 			return err
 		}
 	}
-	return s.finish()
+	return nil
+}
+
+// aside calls f on a goroutine of its own, and waits. Handshakes, hashes and scans need a large stack, which goes with
+// that goroutine: a session that waits in TRANSACTION keeps a small one.
+func (s *session) aside(f func() error) error {
+	done := make(chan error)
+	go func() {
+		err := errPanicked
+		s.guard(func() { err = f() })
+		done <- err
+	}()
+	if err := <-done; !errors.Is(err, errPanicked) {
+		return err
+	}
+	return s.end.Err
 }
 
 // begin does all that comes before the first command.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/xml"
 	"errors"
 	"io"
@@ -81,6 +82,36 @@ func TestCompare(t *testing.T) {
 		}
 	}
 }
+
+// A run that is interrupted writes what it has, and says so.
+func TestInterrupted(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	out := t.TempDir()
+	o := options{
+		scale: tiny, pairs: 1, peers: []string{"dovecot", "dewey"}, rows: []string{"poll"}, out: out, dir: os.TempDir(), command: "test",
+		log: writerFunc(func(line []byte) (int, error) {
+			if bytes.Contains(line, []byte("poll-10 ")) && bytes.Contains(line, []byte("dewey")) {
+				cancel() // with the first job done
+			}
+			return len(line), nil
+		}),
+	}
+	if err := o.run(ctx); !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	report, err := os.ReadFile(filepath.Join(out, "BENCHMARKS.md"))
+	if err != nil || !strings.Contains(string(report), "was interrupted") {
+		t.Errorf("%v\n%s", err, report)
+	}
+	r, err := readRecord(filepath.Join(out, "benchmarks", "results.json"))
+	if err != nil || !r.Interrupted || len(r.Measurements) != 1 {
+		t.Errorf("%+v, %v", r, err)
+	}
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
 // Medians, ratios and goals of made-up figures.
 func TestRatios(t *testing.T) {

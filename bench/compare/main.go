@@ -115,11 +115,11 @@ func (o *options) run(ctx context.Context) error {
 	}
 	defer e.stop()
 	r, err := e.measure(ctx)
-	if err != nil {
+	r.Took = time.Since(begun).Round(time.Second).String()
+	if r.Interrupted = err != nil; len(r.Measurements) == 0 {
 		return err
 	}
-	r.Took = time.Since(begun).Round(time.Second).String()
-	if err := r.write(o.out); err != nil {
+	if err := errors.Join(err, r.write(o.out)); err != nil {
 		return err
 	}
 	o.say("wrote %s in %s", filepath.Join(o.out, "BENCHMARKS.md"), r.Took)

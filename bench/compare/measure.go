@@ -46,7 +46,7 @@ func (e *environment) mostIdle(processes bool) int {
 	return most
 }
 
-// measure runs all jobs.
+// measure runs all jobs. If ctx ends, the record has those that were done.
 func (e *environment) measure(ctx context.Context) (*record, error) {
 	r := e.newRecord()
 	for _, j := range e.jobs() {
@@ -60,7 +60,7 @@ func (e *environment) measure(ctx context.Context) (*record, error) {
 		}
 		for round := 1; round <= pairs; round++ {
 			if err := e.ready(ctx, &j, m, round); err != nil {
-				return nil, err
+				return r, err
 			}
 			for _, s := range e.servers {
 				if m.Failed[s.name] != "" || !e.can(&j, s) {
@@ -69,7 +69,7 @@ func (e *environment) measure(ctx context.Context) (*record, error) {
 				begun := time.Now()
 				result, command, err := e.turn(ctx, &j, s, round)
 				if ctx.Err() != nil {
-					return nil, fmt.Errorf("interrupted: %w", ctx.Err())
+					return r, fmt.Errorf("interrupted: %w", ctx.Err())
 				}
 				if err != nil {
 					m.Failed[s.name] = strings.ReplaceAll(err.Error(), e.dir, "DIR")

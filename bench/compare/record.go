@@ -17,6 +17,7 @@ import (
 type record struct {
 	Began        string         `json:"began"` // the day
 	Took         string         `json:"took"`
+	Interrupted  bool           `json:"interrupted,omitempty"` // only what was done until then is here
 	Command      string         `json:"command"`
 	Pairs        int            `json:"pairs"`
 	Scale        scale          `json:"scale"`

@@ -1,6 +1,7 @@
 package maildir
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -136,17 +137,25 @@ func (l *loader) assignLocked(ctx context.Context, known []served) (_, fresh []s
 // number makes records for the files without one, in Dovecot's order.
 func (l *loader) number() ([]uidlist.Record, []served, error) {
 	type ranked struct {
-		uidlist.NameRank
-		file int
+		seconds    uint64
+		file, rank int
 	}
 	var files []ranked
+	var ranks []uidlist.NameRank
 	for i := range l.files {
 		if f := &l.files[i]; f.record < 0 {
-			files = append(files, ranked{uidlist.Rank(f.name), i})
+			if files == nil {
+				files, ranks = make([]ranked, 0, len(l.files)-i), make([]uidlist.NameRank, 0, len(l.files)-i)
+			}
+			r := uidlist.Rank(f.stem)
+			files, ranks = append(files, ranked{r.Seconds(), i, len(ranks)}), append(ranks, r)
 		}
 	}
 	slices.SortFunc(files, func(a, b ranked) int {
-		if c := a.Compare(&b.NameRank); c != 0 {
+		if c := cmp.Compare(a.seconds, b.seconds); c != 0 {
+			return c
+		}
+		if c := ranks[a.rank].Compare(&ranks[b.rank]); c != 0 {
 			return c
 		}
 		return strings.Compare(l.files[a.file].name, l.files[b.file].name)

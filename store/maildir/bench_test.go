@@ -20,7 +20,7 @@ func benchMaildir(b *testing.B, messages int) *fixture {
 	f.check(os.MkdirAll(filepath.Join(f.root, "cur"), 0o700))
 	content := []byte("Subject: x\nFrom: mrose@example.org\n\n" + fmt.Sprintf("%01000d\n", 1))
 	for i := range messages {
-		path := filepath.Join(f.root, "cur", fmt.Sprintf("%d.M%06dP12345V000000000000FE01I%016X_%d.mail.example.org,S=%d:2,S", 1700000000+i, i%1_000_000, i, i, len(content)))
+		path := filepath.Join(f.root, "cur", fmt.Sprintf("%d.M%06dP12345V000000000000FE01I%016X_%d.mail.example.org,S=%d,W=%d:2,S", 1700000000+i, i%1_000_000, i, i, len(content), len(content)+3))
 		f.check(os.WriteFile(path, content, 0o600))
 	}
 	return f

@@ -18,11 +18,14 @@ import (
 // A file is a message found in a scan.
 type file struct {
 	place
-	record int // in the list, or -1
+	stem   string // its base name
+	record int    // in the list, or -1
 	sizes  message.Sizes
 	state  state
 	hidden bool // see item
 }
+
+func (f *file) base() string { return f.stem }
 
 type state uint8
 
@@ -165,9 +168,6 @@ func (l *loader) names(ctx context.Context, f folder, now stamp, p *proof) ([]st
 		return nil, err
 	}
 	*p = proof{list.stamp, list.settled}
-	if list.names == nil {
-		list.names = []string{}
-	}
 	return list.names, nil
 }
 
@@ -210,7 +210,7 @@ func (l *loader) found(p place) error {
 	i, double := l.byBase[base]
 	if !double {
 		l.byBase[base] = len(l.files)
-		l.files = append(l.files, file{place: p, record: -1})
+		l.files = append(l.files, file{place: p, stem: base, record: -1})
 		return nil
 	}
 	first, err1 := l.lstat(l.files[i].place)

@@ -174,7 +174,11 @@ func (b *box) read(f folder) (l *listing, after stamp, err error) {
 	if err := unix.Fstat(fd, &st); err != nil {
 		return nil, stamp{}, &os.PathError{Op: "fstat", Path: path, Err: err}
 	}
-	l = &listing{stamp: stampOf(&st)}
+	l = &listing{stamp: stampOf(&st), names: []string{}}
+	const entry = 128 // octets that a folder of long names has for each, or more
+	if n := st.Size / entry; n > 1000 {
+		l.names = make([]string, 0, min(n, 1<<20))
+	}
 	buf := make([]byte, 64<<10)
 	for {
 		n, err := unix.Getdents(fd, buf)

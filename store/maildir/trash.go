@@ -102,8 +102,8 @@ func isName(name string) bool {
 
 // size is the octets of the message as sent, if they were measured and the file is as it was; else as stored.
 func (e *trashed) size(stored int64) int64 {
-	f := file{place: e.former}
-	f.recorded(&uidlist.Record{Keys: e.keys, Base: e.former.base()})
+	f := file{place: e.former, stem: e.former.base()}
+	f.recorded(&uidlist.Record{Keys: e.keys, Base: f.stem})
 	if f.state == measured && f.sizes.Stored == stored {
 		return f.sizes.Octets()
 	}

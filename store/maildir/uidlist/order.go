@@ -38,6 +38,9 @@ func Rank(name string) NameRank {
 	return r
 }
 
+// Seconds is what Compare looks at first: of two names with different ones it is the smaller that comes first.
+func (r *NameRank) Seconds() uint64 { return r.seconds }
+
 // Compare is CompareNames of the names that r and o are of.
 func (r *NameRank) Compare(o *NameRank) int {
 	switch {
