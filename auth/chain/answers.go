@@ -71,7 +71,7 @@ func (c *Chain) Authorize(ctx context.Context, id auth.Identity, as string) (aut
 	}
 	defer s.release()
 	for _, l := range s.links {
-		if l.Name != id.Backend {
+		if l.Name != id.Backend || !l.serves(as) {
 			continue
 		}
 		other, err := pose(ctx, s, l, question[auth.Identity]{

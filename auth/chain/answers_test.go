@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -37,7 +38,7 @@ func (k *keeper) Serves(mechanism string) bool { return k.serves[mechanism] }
 func (k *keeper) Lives() []auth.Life { return k.lives }
 
 func (k *keeper) Authorize(ctx context.Context, id auth.Identity, as string) (auth.Identity, error) {
-	if id.User != "root" && id.User != as {
+	if !strings.HasPrefix(id.User, "root") && id.User != as {
 		return auth.Identity{}, errRejected
 	}
 	return k.Recipient(ctx, as)
@@ -141,6 +142,12 @@ func TestAuthorize(t *testing.T) {
 	} {
 		if got := result(c.Authorize(t.Context(), auth.Identity{User: one.user, Backend: one.backend}, one.as)); got != one.want {
 			t.Errorf("%+v: %s", one, got)
+		}
+	}
+	part := New(nil, Backend{Name: "file", Users: &keeper{fake: newFake("root@a.org:1", "ann@a.org:1", "bob@b.org:1")}, Domains: []string{"a.org"}})
+	for as, want := range map[string]string{"ann@a.org": "file", "bob@b.org": "rejected"} { // the latter is never asked about
+		if got := result(part.Authorize(t.Context(), auth.Identity{User: "root@a.org", Backend: "file"}, as)); got != want {
+			t.Errorf("as %s: %s", as, got)
 		}
 	}
 	ldap.fail(errDown)

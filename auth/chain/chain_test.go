@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -393,6 +394,28 @@ func TestRememberOutage(t *testing.T) {
 		c.Replace(backend, last)
 		expect(t, c, "dan", "4", "fault")
 	})
+}
+
+// In an outage nobody counts failures: who guesses has few tries, and a program with an old password as many as it likes.
+func TestGuessesInAnOutage(t *testing.T) {
+	one := newFake("ann:1", "bob:2")
+	c := New(nil, Backend{Name: "one", Users: one, RememberOutage: time.Hour})
+	expect(t, c, "ann", "1", "one")
+	expect(t, c, "bob", "2", "one")
+	one.fail(errDown)
+	for i := range 100 {
+		expect(t, c, "ann", "old", "fault")
+		expect(t, c, "bob", "guess"+strconv.Itoa(i), "fault")
+	}
+	expect(t, c, "ann", "1", "one")
+	expect(t, c, "bob", "2", "fault")
+	one.fail(nil)
+	expect(t, c, "bob", "2", "one")
+	one.fail(errDown)
+	for i := range 9 {
+		expect(t, c, "bob", "guess"+strconv.Itoa(i), "fault")
+	}
+	expect(t, c, "bob", "2", "one")
 }
 
 // What a backend has done is logged when another takes its place; that it can't tell, and can again, once.
