@@ -253,8 +253,13 @@ func (b *Backend) ask(ctx context.Context, q query, name string) (record, error)
 	if err != nil {
 		return record{}, fmt.Errorf("sql: the row of %q: %w", asked, err)
 	}
+	if !rec.has(colUser) && !q.whole() && strings.Contains(asked, "@") {
+		return record{}, fmt.Errorf("sql: the row of %q: %w", asked, errPart)
+	}
 	return rec, nil
 }
+
+var errPart = errors.New("the query asks for a part of the name alone, and there is no column user, so that many names are one user; SELECT name AS user would be right")
 
 // lower changes A to Z and nothing else, so that no two names of other scripts fall together.
 func lower(name string) string {

@@ -193,6 +193,30 @@ func TestNamesThatADatabaseTakesForAnother(t *testing.T) {
 	})
 }
 
+// Where a query leaves out the domain, bob's password is not that of every bob@anywhere.
+func TestNamesOfWhichAPartIsAsked(t *testing.T) {
+	each(t, func(t *testing.T, d database) {
+		for query, want := range map[string]string{
+			"SELECT secret AS password FROM users WHERE name = {local}":                              "",
+			"SELECT secret AS password, name AS user FROM users WHERE name = {local}":                "bob",
+			"SELECT secret AS password FROM users WHERE name = {local} AND {domain} = 'example.org'": "bob@example.org",
+		} {
+			b := open(t, Config{Driver: d.kind, DSN: d.dsn, UserQuery: query})
+			id, err := login(t, b, "bob@example.org", "tanstaaf")
+			if id.User != want || (err == nil) != (want != "") {
+				t.Errorf("%s: %+v, %v", query, id, err)
+			}
+			if want != "" {
+				continue
+			}
+			faults(t, err)
+			if id, err := login(t, b, "Bob", "tanstaaf"); err != nil || id.User != "bob" {
+				t.Errorf("a name without a domain: %+v, %v", id, err)
+			}
+		}
+	})
+}
+
 // Whoever is asked for, a hash is run, so that times don't tell who is there. Trap 42.
 func TestUnknownNamesRunAHash(t *testing.T) {
 	workers := scheme.NewWorkers()

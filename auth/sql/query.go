@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -12,6 +13,12 @@ import (
 type query struct {
 	text string
 	args []string // the placeholder of each parameter
+}
+
+// whole says whether all of a name is asked for: else many names are one user.
+func (q query) whole() bool {
+	has := func(placeholder string) bool { return slices.Contains(q.args, placeholder) }
+	return has("{user}") || has("{local}") && has("{domain}")
 }
 
 // bind returns the values of the parameters.
