@@ -40,6 +40,9 @@ const mostUses = 1000
 // backOff is how long a dewey-pam that can't be reached is not tried again.
 const backOff = time.Second
 
+// maxIdle is how long a connection to a socket is kept: other programs, dewey auth test for one, may wait for its process.
+const maxIdle = 3 * time.Second
+
 // A conn is a connection to a worker that does nothing at the time.
 type conn struct {
 	net.Conn
@@ -139,8 +142,25 @@ func (b *Backend) keep(c *conn) {
 	if keep {
 		b.idle = append(b.idle, c)
 	}
+	if number := c.number; keep && b.helper == nil {
+		time.AfterFunc(maxIdle, func() { b.expire(c, number) })
+	}
 	b.mu.Unlock()
 	if !keep {
+		_ = c.Close()
+	}
+}
+
+// expire closes a connection that was not used since it was kept.
+func (b *Backend) expire(c *conn, number uint64) {
+	b.mu.Lock()
+	i := slices.Index(b.idle, c)
+	old := i >= 0 && c.number == number
+	if old {
+		b.idle = slices.Delete(b.idle, i, i+1)
+	}
+	b.mu.Unlock()
+	if old {
 		_ = c.Close()
 	}
 }

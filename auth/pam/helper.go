@@ -106,8 +106,8 @@ func (h *helper) launch(ctx context.Context) error {
 				h.log.Error("dewey-pam has ended; users of PAM can't log in until it runs again", "status", cmd.ProcessState.String())
 			}
 		}
-		h.mu.Unlock()
 		close(ended)
+		h.mu.Unlock()
 	}()
 	if err := h.await(ctx, ours); err != nil {
 		_ = ours.Close()
@@ -117,6 +117,11 @@ func (h *helper) launch(ctx context.Context) error {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	select {
+	case <-ended:
+		return fmt.Errorf("start dewey-pam: it has ended at once: %q", last)
+	default:
+	}
 	if !h.started {
 		h.started, h.uid = true, os.Geteuid()
 	}
@@ -192,6 +197,10 @@ func (h *helper) connect(ctx context.Context) (net.Conn, error) {
 func (h *helper) close() {
 	h.mu.Lock()
 	h.closed = true
+	h.mu.Unlock()
+	h.turn <- struct{}{} // who starts one now is ready in time, or gives up
+	defer func() { <-h.turn }()
+	h.mu.Lock()
 	control, ended := h.control, h.ended
 	h.mu.Unlock()
 	if control != nil {

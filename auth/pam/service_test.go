@@ -2,11 +2,14 @@ package pam
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -58,6 +61,29 @@ func TestService(t *testing.T) {
 	_ = first
 }
 
+// Who has nothing to ask at the time keeps no process from others.
+func TestServiceShared(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "socket")
+	f := newFixture(t, permit, func(c *Config) { c.Helper, c.Socket = "", socket })
+	f.serve(socket, "nobody")
+	f.whole()
+	for range 2 { // as many as there are processes
+		c, err := f.open(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.keep(c)
+	}
+	other, err := New(f.c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	if _, err := other.CheckPassword(t.Context(), auth.Attempt{User: "mrose", Password: "a secret"}); err != nil {
+		t.Error(err)
+	}
+}
+
 // Only programs of those who may ask are answered.
 func TestServiceAllow(t *testing.T) {
 	if !needsRoot(t) {
@@ -104,4 +130,41 @@ func askSocket(args []string) error {
 	_, err = b.CheckPassword(context.Background(), auth.Attempt{User: "mrose", Password: "a secret", Remote: netip.IPv6LinkLocalAllNodes()})
 	fmt.Println(outcome(err))
 	return nil
+}
+
+// Close in the middle of a start leaves no program behind.
+func TestCloseWhileStarting(t *testing.T) {
+	dir := t.TempDir()
+	path, begun, on := filepath.Join(dir, "helper"), filepath.Join(dir, "begun"), filepath.Join(dir, "on")
+	text := "#!/bin/sh\necho $$ >" + begun + "\nwhile ! test -e " + on + "; do sleep 0.01; done\necho 'dewey-pam 1' >&3\ncat <&3\n"
+	if err := os.WriteFile(path, []byte(text), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	b, err := New(Config{Helper: path, Timeout: patience})
+	if err != nil {
+		t.Fatal(err)
+	}
+	started, closed := make(chan error), make(chan error)
+	go func() { started <- b.Start(t.Context()) }()
+	var pid int
+	until(t, "a program that starts", func() bool {
+		text, _ := os.ReadFile(begun)
+		pid, _ = strconv.Atoi(strings.TrimSpace(string(text)))
+		return pid != 0
+	})
+	go func() { closed <- b.Close() }()
+	until(t, "a close", func() bool {
+		b.helper.mu.Lock()
+		defer b.helper.mu.Unlock()
+		return b.helper.closed
+	})
+	if err := os.WriteFile(on, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(<-started, <-closed); err != nil {
+		t.Error(err)
+	}
+	if !gone(pid) {
+		t.Error("the program runs on")
+	}
 }
