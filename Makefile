@@ -26,8 +26,9 @@ install-packages: ## install what the tests need (apt-get, by sudo if need be)
 
 SCRIPTS = .ci/run bench/compare/run demo/run scripts/fuzz scripts/install-packages
 
-lint: ## look for faults and for the wrong format
+lint: ## look for faults and for the wrong format, also in pam-helper, a module of its own
 	go tool -modfile=tools.mod golangci-lint run
+	cd pam-helper && go vet ./... && go tool -modfile=../tools.mod golangci-lint run -c ../.golangci.yml
 	shellcheck $(SCRIPTS)
 
 fmt: ## format the Go files

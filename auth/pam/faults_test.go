@@ -328,7 +328,7 @@ func FuzzReadAnswer(f *testing.F) {
 	})
 }
 
-// The helper's own tests, and that both ends of the protocol are of one mind.
+// What vet finds in the helper, and that both ends of the protocol are of one mind.
 func TestHelperModule(t *testing.T) {
 	built(t)
 	if out, err := exec.Command("go", "vet", "-C", "../../pam-helper", ".").CombinedOutput(); err != nil {
