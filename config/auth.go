@@ -49,6 +49,7 @@ type Auth struct {
 	Connections   int
 	DefaultScheme string
 	WeakSchemes   bool
+	KeepCase      bool   // ldap, sql, pam
 	Service       string // pam, dovecot
 
 	at      Source // of the table

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -29,6 +30,7 @@ type login struct {
 	by     string        // who was proven, if he acts as another
 	turn   *auth.Turn
 	cancel context.CancelCauseFunc
+	watch  *time.Timer // until when it is looked whether the client has hung up
 
 	refused  error // why a token was, while the client is told; then it has failed, whatever it answers
 	unproven bool  // the proof for user comes with the client's next response
@@ -41,24 +43,25 @@ var errHungUp = errors.New("the client hung up while its login waited")
 // meanwhile, or those who do so would keep a place among the connections, and work for nothing. close ends it.
 func (s *session) newLogin(ctx context.Context, method string) *login {
 	ctx, cancel := context.WithCancelCause(ctx)
-	var look func()
-	look = func() {
+	l := &login{session: s, ctx: ctx, cancel: cancel, method: method}
+	l.watch = time.AfterFunc(math.MaxInt64, func() {
 		switch {
 		case ctx.Err() != nil:
 		case hungUp(s.conn.accepted):
 			cancel(errHungUp)
 		default:
-			time.AfterFunc(time.Second, look)
+			l.watch.Reset(time.Second)
 		}
-	}
-	time.AfterFunc(time.Second, look)
-	return &login{session: s, ctx: ctx, cancel: cancel, method: method}
+	})
+	l.watch.Reset(time.Second) // not before it is known here
+	return l
 }
 
-// close gives the turn back, whatever happened: a backend may panic.
+// close gives the turn back, whatever happened: a backend may panic. Nothing is left that would hold memory.
 func (l *login) close() {
 	l.turn.Done(auth.Undecided)
 	l.cancel(nil)
+	l.watch.Stop()
 }
 
 // begin waits for the turn of a try to log in under a name.
@@ -289,18 +292,18 @@ func (s *session) auth(ctx context.Context, args []string) (response, error) {
 	case !s.offered(m):
 		return response{}, errMechanism
 	}
+	l := s.newLogin(ctx, m.Name)
+	defer l.close()
 	var first []byte
 	if len(args) > 1 {
 		var err error
-		if first, err = initialResponse(args[1]); err != nil {
-			return response{}, err
+		if first, err = initialResponse(args[1]); err == nil && m.ServerFirst {
+			err = errInitial
 		}
-		if m.ServerFirst {
-			return response{}, errInitial
+		if err != nil {
+			return l.finish(err)
 		}
 	}
-	l := s.newLogin(ctx, m.Name)
-	defer l.close()
 	return l.finish(l.exchange(m.NewServer(l, s.channel(m)), first))
 }
 

@@ -2,7 +2,9 @@ package main
 
 import (
 	"database/sql"
+	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -12,6 +14,9 @@ import (
 	"time"
 
 	_ "modernc.org/sqlite"
+
+	"dewey/auth"
+	"dewey/config"
 )
 
 // database makes an SQLite file with a user.
@@ -141,5 +146,38 @@ func TestBackendsConfined(t *testing.T) {
 	}
 	if !p.saw(`msg="auth backend"`, "backend=sql", "remembered=") {
 		t.Error("the end does not say what the backends have done")
+	}
+}
+
+// keep_case asks for names as they were given; it is a key of those kinds that know of it.
+func TestKeepCase(t *testing.T) {
+	folder := t.TempDir()
+	users, file := filepath.Join(folder, "users.sqlite"), filepath.Join(folder, "dewey.toml")
+	database(t, users, "Bob", "bobs")
+	table := "[[auth]]\nkind = 'sql'\ndriver = 'sqlite'\ndsn = '" + users + "'\nuser_query = 'SELECT password FROM users WHERE name = {user}'\n"
+	for keep, want := range map[string]string{"false": "", "true": "Bob"} {
+		write(t, file, table+"keep_case = "+keep+"\n")
+		c, err := config.Load(file, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := openBackends(c, nil, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		id, err := b.CheckPassword(t.Context(), auth.Attempt{User: "Bob", Password: "bobs"})
+		if id.User != want || errors.Is(err, auth.ErrRejected) != (want == "") {
+			t.Errorf("keep_case = %s: %q, %v", keep, id.User, err)
+		}
+		b.closing()
+	}
+	for text, good := range map[string]bool{
+		"kind = 'ldap'\nurls = ['ldap://127.0.0.1']\nbase = 'dc=x'\nfilter = '(uid={user})'\n": true, "kind = 'pam'\n": true,
+		"kind = 'passwd-file'\n": false, "kind = 'dovecot'\n": false,
+	} {
+		write(t, file, "[[auth]]\n"+text+"keep_case = true\n")
+		if _, err := config.Load(file, nil); (err == nil) != good {
+			t.Errorf("%s: %v", text, err)
+		}
 	}
 }

@@ -43,7 +43,7 @@ var makers = map[string]func(*backends, *config.Config, *config.Auth, *fileReade
 			Base: a.Base, Scope: a.Scope, Filter: a.Filter, RecipientFilter: a.RecipientFilter, Mode: a.Mode, DN: a.DN,
 			UserAttribute: a.UserAttribute, PasswordAttribute: a.PasswordAttribute, HomeAttribute: a.HomeAttribute,
 			QuotaAttribute: a.QuotaAttribute, QuotaMessagesAttribute: a.QuotaMessagesAttribute,
-			GroupBase: a.GroupBase, GroupFilter: a.GroupFilter,
+			GroupBase: a.GroupBase, GroupFilter: a.GroupFilter, KeepCase: a.KeepCase,
 			Connections: a.Connections, Timeout: a.Timeout, Weak: a.WeakSchemes, DefaultScheme: a.DefaultScheme, Workers: b.workers,
 		}
 		for _, u := range a.URLs {
@@ -60,7 +60,7 @@ var makers = map[string]func(*backends, *config.Config, *config.Auth, *fileReade
 			dsn = sqliteFile(c, dsn)
 		}
 		made := sqlauth.Config{
-			Driver: a.Driver, DSN: dsn, UserQuery: a.UserQuery, RecipientQuery: a.RecipientQuery, CA: files.pem(a.CAFile),
+			Driver: a.Driver, DSN: dsn, UserQuery: a.UserQuery, RecipientQuery: a.RecipientQuery, KeepCase: a.KeepCase, CA: files.pem(a.CAFile),
 			Connections: a.Connections, Timeout: a.Timeout, Weak: a.WeakSchemes, DefaultScheme: a.DefaultScheme, Workers: b.workers,
 		}
 		r.database(a.Driver, dsn)
@@ -96,7 +96,7 @@ var makers = map[string]func(*backends, *config.Config, *config.Auth, *fileReade
 	config.KindPAM: func(b *backends, c *config.Config, a *config.Auth, _ *fileReader, _ *reach) (build, error) {
 		made := pam.Config{
 			Socket: absolute(a.Socket), Service: a.Service, Processes: a.Processes, Timeout: a.Timeout, MinUID: uint(a.MinUID), //nolint:gosec // not negative
-			Virtual: a.Recipients == "none", Network: a.Network, Home: a.Home, Logger: b.log,
+			Virtual: a.Recipients == "none", Network: a.Network, Home: a.Home, KeepCase: a.KeepCase, Logger: b.log,
 		}
 		if a.Socket == "" {
 			made.Helper = pamHelper(c.AuthFile(a.Helper))
@@ -196,6 +196,7 @@ func (r *reach) database(driver, dsn string) {
 	case sqlauth.SQLite:
 		r.read = append(r.read, confine.Folders(strings.TrimPrefix(dsn, "file:"))...)
 	case sqlauth.MySQL:
+		defer func() { _ = recover() }() // ParseDSN panics at strict=true
 		if c, err := mysql.ParseDSN(dsn); err == nil && c.Net != "unix" {
 			_, port, _ := net.SplitHostPort(c.Addr)
 			r.host(port)
