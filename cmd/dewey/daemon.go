@@ -12,7 +12,6 @@ import (
 	"log/slog"
 	"maps"
 	"net"
-	"net/netip"
 	"os"
 	"os/signal"
 	"slices"
@@ -49,6 +48,7 @@ type daemon struct {
 	config       *config.Config // what is in effect for the rest
 	users        *backends
 	confined     bool  // by Landlock, to reach
+	lessened     bool  // what it starts now has not the rights that it had at its start
 	reach        reach // of the backends
 	certificates *certificate.Keeper
 	throttle     *auth.Throttle
@@ -250,33 +250,6 @@ var plaintext = map[string]pop3server.Plaintext{
 	config.PlaintextNever:    pop3server.PlaintextNever,
 	config.PlaintextLoopback: pop3server.PlaintextLoopback,
 	config.PlaintextAlways:   pop3server.PlaintextAlways,
-}
-
-// warn tells what is configured and will not be as the administrator may think.
-func (d *daemon) warn(c *config.Config) {
-	if slices.ContainsFunc(c.LMTP.Listen, func(a string) bool { return !strings.HasPrefix(a, config.UnixPrefix) && reachable(a) }) {
-		d.log.Warn("whoever can reach lmtp.listen can deliver to every user, from any sender: LMTP asks for no password; unix:/path, or an address of this machine alone, would be safer")
-	}
-	if n := d.users.plain(); n > 0 {
-		d.log.Warn("whoever can read the users file can read passwords in it: {PLAIN}, or one of its other names; only APOP and CRAM-MD5 need that; to change one: dewey user passwd NAME",
-			"users", n)
-	}
-	if _, unlisted, _ := d.users.users(); len(unlisted) > 0 && (c.Mail.Retention > 0 || c.Mail.Undelete > 0) {
-		d.log.Warn("the night's work is not done for users of backends that can't list them: their old mail stays, and what was removed and kept", "backends", strings.Join(unlisted, " "))
-	}
-	if c.Login.Plaintext == config.PlaintextAlways && slices.ContainsFunc(c.POP3.Listen, reachable) {
-		d.log.Warn("passwords may cross the network as they are: login.plaintext is always; loopback would ask for TLS")
-	}
-}
-
-// reachable tells whether an address can be reached from another machine, as far as one can see.
-func reachable(address string) bool {
-	host, _, err := net.SplitHostPort(address)
-	if err != nil || host == "localhost" {
-		return false
-	}
-	ip, err := netip.ParseAddr(host)
-	return err != nil || !ip.IsLoopback()
 }
 
 // bind binds the addresses of each door, or takes the sockets that systemd has bound for it.

@@ -107,6 +107,9 @@ func (d *daemon) backends(c *config.Config) (opened, error) {
 		err = errors.New("auth: a backend is at a port that this process may not connect to (process.landlock): restart dewey")
 	}
 	if err == nil {
+		err = d.startable(&kept, o)
+	}
+	if err == nil {
 		err = o.start(context.Background(), *d.users.current())
 	}
 	if err != nil {
@@ -115,6 +118,20 @@ func (d *daemon) backends(c *config.Config) (opened, error) {
 	}
 	return o, nil
 }
+
+// startable refuses programs that would be started with less rights than they need.
+func (d *daemon) startable(c *config.Config, o opened) error {
+	var errs []error
+	for i, a := range c.Backends() { // in step with o.list
+		if d.lessened && a.Kind == config.KindPAM && a.Socket == "" && d.users.like(o.list[i].Fingerprint) == nil {
+			errs = append(errs, atTable(&a, errLessened))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+var errLessened = errors.New("dewey has given up the rights that a new dewey-pam needs: restart dewey; " +
+	"run as a service of its own (socket) dewey-pam does not depend on it")
 
 // reconfigure gives new settings to those who can refuse them.
 func (d *daemon) reconfigure(c *config.Config) error {

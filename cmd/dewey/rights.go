@@ -103,6 +103,8 @@ func (d *daemon) drop() error {
 func (d *daemon) seal() {
 	if err := confine.Seal(); err != nil {
 		d.log.Log(context.Background(), unconfined(err), "rights could not be given up", "error", err)
+	} else {
+		d.lessened = os.Geteuid() != 0 // no set-user-ID program helps what it starts
 	}
 }
 
@@ -129,6 +131,7 @@ func (d *daemon) become(c *config.Config) error {
 	if err := who.Become(); err != nil {
 		return fmt.Errorf("process.user: %w", err)
 	}
+	d.lessened = true
 	if err := makeData(c.Data); err != nil {
 		return fmt.Errorf("process.user: as %s: %w", c.Process.User, err)
 	}
@@ -207,7 +210,7 @@ func (d *daemon) cage() error {
 	case abi == 0:
 		d.log.Info("not confined by Landlock: this kernel has none")
 	default:
-		d.confined = d.challenges == nil
+		d.confined, d.lessened = d.challenges == nil, true
 		d.log.Debug("confined by Landlock", "version", abi)
 	}
 	return nil
