@@ -117,13 +117,17 @@ func (b *Backend) verify(ctx context.Context, a auth.Attempt, e *goldap.Entry) e
 			unread = fmt.Errorf("%s of %q: %w", b.config.PasswordAttribute, e.DN, err)
 			continue
 		}
-		fits := false
+		locked, fits := h.Locked(), false
+		if locked { // it costs a hash, too (trap 42)
+			h = *b.like.Load()
+		}
 		if err := b.workers.Run(ctx, a.Remote, h, func() error { fits = h.Verify(a.Password); return nil }); err != nil {
 			return fmt.Errorf("the hashes' turn: %w", context.Cause(ctx))
 		}
-		if !h.Locked() {
-			b.like.Store(&h)
+		if locked {
+			continue
 		}
+		b.like.Store(&h)
 		if fits {
 			return nil
 		}

@@ -377,7 +377,7 @@ func TestMisconfigured(t *testing.T) {
 	}
 }
 
-// An unknown user costs a hash, as a known one does.
+// An unknown user costs a hash, and so does one who is locked, as a known one does.
 func TestTrap42Lookup(t *testing.T) {
 	d := start(t)
 	c := d.config()
@@ -395,9 +395,9 @@ func TestTrap42Lookup(t *testing.T) {
 	}
 	// The first costs as much as the default scheme, later ones what was seen last.
 	first, slow := fastest("nobody", stranger), fastest("erin", refused)
-	second := fastest("nobody", stranger)
-	if first < slow/10 || second < slow/10 {
-		t.Errorf("unknown: %v, later %v; known: %v", first, second, slow)
+	second, shut := fastest("nobody", stranger), fastest("shut", refused)
+	if first < slow/10 || second < slow/10 || shut < slow/10 {
+		t.Errorf("unknown: %v, later %v; locked: %v; known: %v", first, second, shut, slow)
 	}
 	if quick, third := fastest("bob", refused), fastest("nobody", stranger); third > slow/2 {
 		t.Errorf("where hashes are fast, unknown: %v; known: %v", third, quick)

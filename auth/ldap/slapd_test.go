@@ -132,6 +132,7 @@ func users(t *testing.T) []entry {
 		person(people, "uid=mallory", "uid: mallory", "login: mallory", hashed(t, "SSHA", "SSHA", "secret of mallory")),
 		person(people, "uid=locked", "uid: locked", "login: locked", "pwdAccountLockedTime: 000001010000Z", hashed(t, "SSHA", "SSHA", "secret of locked")),
 		person(people, "uid=ghost", "uid: ghost", "login: ghost"),
+		person(people, "uid=shut", "uid: shut", "login: shut", "userPassword: {CRYPT}!"),
 		person(people, "uid=des", "uid: des", "login: des", "userPassword: {CRYPT}abJnggxhB/yWI"),
 		person(people, "uid=nohome", "uid: nohome", "login: nohome", "mailHome: /srv/../etc", hashed(t, "SSHA", "SSHA", "secret")),
 		person(people, "uid=relative", "uid: relative", "login: relative", "mailHome: mail/x", hashed(t, "SSHA", "SSHA", "secret")),
