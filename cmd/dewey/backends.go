@@ -240,6 +240,14 @@ func usersPath(c *config.Config, a *config.Auth) (path string, weak bool) {
 	return path, a.WeakSchemes
 }
 
+// readsUsers says whether users.file is a backend's.
+func readsUsers(c *config.Config) bool {
+	return slices.ContainsFunc(c.Backends(), func(a config.Auth) bool {
+		path, _ := usersPath(c, &a)
+		return a.Kind == config.KindPasswdFile && path == c.UsersFile()
+	})
+}
+
 // plain counts the passwords that can be read.
 func (b *backends) plain() (n int) {
 	for _, f := range b.current().files {
