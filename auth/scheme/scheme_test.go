@@ -295,8 +295,8 @@ func TestWeakSchemesAreRefused(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 		_, err := Strong.Parse(field)
-		if !errors.Is(err, ErrWeak) || !strings.Contains(err.Error(), "users.weak_schemes = true for users.file") ||
-			!strings.Contains(err.Error(), "; weak_schemes = true in its [[auth]] table") {
+		if !errors.Is(err, ErrWeak) || !strings.Contains(err.Error(), "; users.weak_schemes = true, ") ||
+			!strings.Contains(err.Error(), " weak_schemes = true in the [[auth]] table") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
