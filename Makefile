@@ -3,13 +3,16 @@
 # The module files change by hand only.
 export GOFLAGS := $(GOFLAGS) -mod=readonly
 
-.PHONY: help build run test bench chaos install-packages lint fmt race counts fuzz clean
+.PHONY: help build pam run test bench chaos install-packages lint fmt race counts fuzz clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' Makefile
 
 build: ## build bin/dewey, a static binary
 	CGO_ENABLED=0 go build -trimpath -o bin/dewey ./cmd/dewey
+
+pam: ## build bin/dewey-pam, which asks PAM for dewey (with libpam0g-dev; docs/PAM.md)
+	CGO_ENABLED=1 go build -C pam-helper -trimpath -o ../bin/dewey-pam .
 
 run: build ## serve a sample maildrop on 127.0.0.1:1110; keeps its data in dewey-data
 	@demo/run
@@ -23,8 +26,9 @@ install-packages: ## install what the tests need (apt-get, by sudo if need be)
 
 SCRIPTS = .ci/run bench/compare/run demo/run scripts/fuzz scripts/install-packages
 
-lint: ## look for faults and for the wrong format
+lint: ## look for faults and for the wrong format, also in pam-helper, a module of its own
 	go tool -modfile=tools.mod golangci-lint run
+	cd pam-helper && go vet ./... && go tool -modfile=../tools.mod golangci-lint run -c ../.golangci.yml
 	shellcheck $(SCRIPTS)
 
 fmt: ## format the Go files

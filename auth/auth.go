@@ -5,6 +5,7 @@ package auth
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"time"
 )
@@ -13,6 +14,10 @@ import (
 // may not log in. Which of them it was must not show in what the client sees, nor in how long it
 // takes. RFC 3206 section 5. Any other error of a backend means that it could not tell.
 var ErrRejected = errors.New("credentials rejected")
+
+// ErrUnknownUser is the ErrRejected of a backend that has no user of that name: another one may know him. Who has one
+// backend alone, and any client, is told no more than by ErrRejected.
+var ErrUnknownUser = fmt.Errorf("no such user: %w", ErrRejected)
 
 // An Attempt is one try to log in with a password.
 type Attempt struct {
@@ -29,6 +34,8 @@ type Identity struct {
 	Quota Quota
 	// Life is how long his mail stays, and what of it he sees.
 	Life Life
+	// Backend is the name of the one that knows him, where several are asked; they leave it empty themselves.
+	Backend string
 }
 
 // A Quota is how much mail a user may keep. 0: the database does not say; negative: as much as he likes.
@@ -59,6 +66,14 @@ type PasswordChecker interface {
 	// CheckPassword returns the user's identity, an error that wraps ErrRejected, or another error if
 	// it could not tell.
 	CheckPassword(ctx context.Context, a Attempt) (Identity, error)
+}
+
+// Abilities is what a PasswordChecker has that has more methods than it can answer at the time, as one whose backends
+// come and go. Many goroutines may call it at once.
+type Abilities interface {
+	// KeepsSecrets and ChecksTokens say whether it is a SecretKeeper and a TokenChecker now.
+	KeepsSecrets() bool
+	ChecksTokens() bool
 }
 
 // PasswordFunc lets a function be a PasswordChecker.

@@ -13,6 +13,7 @@ func (c *Config) check() Problems {
 		problems = append(problems, Problem{Source: c.Source(key), Key: key, Wrong: fmt.Sprintf(wrong, args...), Right: right})
 	}
 	c.checkTLS(report)
+	problems = append(problems, c.checkAuth()...)
 	if !c.Login.UserPass && c.Login.Mechanisms != nil && len(c.Login.Mechanisms) == 0 {
 		report("login.mechanisms", `write "auto", or login.user_pass = true`, "is empty, and login.user_pass is false: nobody could log in")
 	}

@@ -24,6 +24,7 @@ type Config struct {
 	TLS        TLS
 	Login      Login
 	Users      Users
+	Auth       []Auth // as the file lists them; see Backends
 	Recipients Recipients
 	Maildir    Maildir
 	Mail       Mail

@@ -8,24 +8,36 @@ import (
 	"testing"
 )
 
-// docs/CONFIGURATION.md has each key with its default and its line, as the table of keys has them.
+// docs/CONFIGURATION.md has each key with its default and its line, as the tables of keys have them.
 // UPDATE_GOLDEN=1 writes them anew.
 func TestDocumentation(t *testing.T) {
-	const name, begin, end = "../docs/CONFIGURATION.md", "| key | default | |\n| --- | --- | --- |\n", "\n\n"
+	const name, end = "../docs/CONFIGURATION.md", "\n\n"
 	data, err := os.ReadFile(name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	before, rest, found := strings.Cut(string(data), begin)
-	_, after, whole := strings.Cut(rest, end)
-	if !found || !whole {
-		t.Fatalf("%s has no table of keys", name)
+	want := string(data)
+	replace := func(begin string, rows []string) {
+		before, rest, found := strings.Cut(want, begin)
+		_, after, whole := strings.Cut(rest, end)
+		if !found || !whole {
+			t.Fatalf("%s has no table that begins with %q", name, begin)
+		}
+		want = before + begin + strings.Join(rows, "\n") + end + after
 	}
-	var rows strings.Builder
+	var rows, authRows []string
 	for _, k := range Keys() {
-		fmt.Fprintf(&rows, "| `%s` | `%s` | %s |\n", k.Name, k.Default, k.Doc)
+		rows = append(rows, fmt.Sprintf("| `%s` | `%s` | %s |", k.Name, k.Default, k.Doc))
 	}
-	want := before + begin + strings.TrimSuffix(rows.String(), "\n") + end + after
+	for _, k := range AuthKeys() {
+		def := ""
+		if k.Default != "" {
+			def = "`" + k.Default + "`"
+		}
+		authRows = append(authRows, fmt.Sprintf("| %s | `%s` | %s | %s |", k.Kind, k.Name, def, k.Doc))
+	}
+	replace("| key | default | |\n| --- | --- | --- |\n", rows)
+	replace("| kind | key | default | |\n| --- | --- | --- | --- |\n", authRows)
 	if want == string(data) {
 		return
 	}
@@ -46,7 +58,7 @@ func TestDocumentationExamples(t *testing.T) {
 	n := 0
 	for _, block := range regexp.MustCompile(`(?m)(^(    .*)?\n)+`).FindAllString(string(data), -1) {
 		text := regexp.MustCompile(`(?m)^    `).ReplaceAllString(block, "")
-		if !regexp.MustCompile(`^\s*(\[\w+\]|[\w.]+ = )`).MatchString(text) {
+		if !regexp.MustCompile(`^\s*(\[+\w+\]|[\w.]+ = )`).MatchString(text) {
 			continue
 		}
 		n++

@@ -3,6 +3,7 @@ package config
 import (
 	"io/fs"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -10,28 +11,31 @@ import (
 	"dewey/pop3"
 )
 
-// A key is one row of the configuration: the only place in which it is defined.
-type key struct {
+// A row defines a key of C, and nothing else does.
+type row[C any] struct {
 	name  string // "table.name", or "name" for the top of the file
 	def   string // the default, as --set would give it
 	doc   string // one line
 	split func(string) (raw, *fault)
-	apply func(*Config, raw) []fault
-	show  func(*Config) string // as TOML
+	apply func(*C, raw) []fault
+	show  func(*C) string // as TOML
 }
 
-// option makes a row out of a key's kind and its place in Config.
-func option[T any](name string, k kind[T], def string, field func(*Config) *T, doc string) key {
-	return key{
+// A key is a row of the configuration.
+type key = row[Config]
+
+// option makes a row out of a key's kind and its place in C.
+func option[C, T any](name string, k kind[T], def string, field func(*C) *T, doc string) row[C] {
+	return row[C]{
 		name: name, def: def, doc: doc, split: k.split,
-		apply: func(c *Config, r raw) []fault {
+		apply: func(c *C, r raw) []fault {
 			v, faults := k.read(r)
 			if len(faults) == 0 {
 				*field(c) = v
 			}
 			return faults
 		},
-		show: func(c *Config) string { return k.show(*field(c)) },
+		show: func(c *C) string { return k.show(*field(c)) },
 	}
 }
 
@@ -115,10 +119,10 @@ var keys = []key{
 	option("login.max_per_address", number(1, maxCount), "100", func(c *Config) *int { return &c.Login.MaxPerAddress },
 		"the most connections from one address"),
 	option("login.max_attempts", number(1, 1000), "10", func(c *Config) *int { return &c.Login.MaxAttempts },
-		"the failed logins after which a connection is closed"),
+		"the failed logins and broken SASL exchanges after which a connection is closed"),
 	option("login.failure_delay", duration(0, time.Minute, ""), "1s",
 		func(c *Config) *time.Duration { return &c.Login.FailureDelay },
-		"how long the reply to a failed login is held back"),
+		"how long the reply to a failed login or a broken SASL exchange is held back"),
 	option("login.max_delay", duration(0, time.Minute, ""), "8s", func(c *Config) *time.Duration { return &c.Login.MaxDelay },
 		"the longest that failures make later logins from the same address, or of the same user, wait; if it is not set, no more than eight times login.failure_delay; 0s turns it off"),
 	option("login.delay", duration(0, 24*time.Hour, ""), "0s", func(c *Config) *time.Duration { return &c.Login.Delay },
@@ -214,7 +218,7 @@ func keyNamed(name string) (key, bool) {
 }
 
 // table returns the table of a key, "" for the top of the file, and the name in it.
-func (k key) table() (table, name string) {
+func (k row[C]) table() (table, name string) {
 	if t, n, found := strings.Cut(k.name, "."); found {
 		return t, n
 	}
@@ -238,13 +242,16 @@ func Keys() []Key {
 	return list
 }
 
-// Changed lists the keys whose values differ.
+// Changed lists the keys whose values differ; "auth" stands for all [[auth]] tables.
 func Changed(a, b *Config) []string {
 	var names []string
 	for _, k := range keys {
 		if k.show(a) != k.show(b) {
 			names = append(names, k.name)
 		}
+	}
+	if !slices.EqualFunc(a.Backends(), b.Backends(), sameAuth) {
+		names = append(names, authTable)
 	}
 	return names
 }

@@ -8,7 +8,7 @@ import (
 // Mechanisms are those that login.mechanisms may list: APOP (RFC 1939 section 7), and SASL's by their
 // names (RFC 4422 section 3.1).
 var Mechanisms = []string{
-	"APOP", "PLAIN", "LOGIN", "CRAM-MD5", "SCRAM-SHA-1", "SCRAM-SHA-256", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-256-PLUS", "EXTERNAL",
+	"APOP", "PLAIN", "LOGIN", "CRAM-MD5", "SCRAM-SHA-1", "SCRAM-SHA-256", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-256-PLUS", "EXTERNAL", "OAUTHBEARER", "XOAUTH2",
 }
 
 // auto stands for the mechanisms that dewey chooses.

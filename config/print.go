@@ -19,6 +19,12 @@ func (c *Config) Print(w io.Writer) error {
 		}
 		fmt.Fprintf(&b, "%s = %s # %s\n", name, k.show(c), c.Source(k.name))
 	}
+	for _, a := range c.Backends() {
+		fmt.Fprintf(&b, "\n[[%s]]\n", authTable)
+		for _, k := range authKeysOf(a.Kind) {
+			fmt.Fprintf(&b, "%s = %s # %s\n", k.name, k.show(&a), a.Source(k.name))
+		}
+	}
 	_, err := io.WriteString(w, b.String())
 	if err != nil {
 		return fmt.Errorf("print configuration: %w", err)

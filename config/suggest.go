@@ -9,6 +9,9 @@ import (
 // unknownKey says what could have been meant by a key that there is not.
 func unknownKey(path []string) fault {
 	name := joinKey(path)
+	if path[0] == authTable {
+		return notOneAuth
+	}
 	last := path[len(path)-1]
 	var names, elsewhere, here []string
 	for _, k := range keys {
@@ -37,7 +40,7 @@ func unknownKey(path []string) fault {
 		f.right = "[" + path[0] + "] has " + strings.Join(here, ", ")
 		return f
 	}
-	f.right = "the top of the file has " + strings.Join(keysBelow(""), ", ") + "; the tables are " + strings.Join(tables(), ", ")
+	f.right = "the top of the file has " + strings.Join(keysBelow(""), ", ") + "; the tables are " + strings.Join(tables(), ", ") + ", and [[" + authTable + "]]"
 	return f
 }
 
@@ -57,7 +60,10 @@ var bareKey = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
 
 // unknownTable says what could have been meant by a table that there is not.
 func unknownTable(name string) fault {
-	f := fault{wrong: "unknown table", right: "the tables are " + strings.Join(tables(), ", ")}
+	if strings.HasPrefix(name, authTable+".") {
+		return notOneAuth
+	}
+	f := fault{wrong: "unknown table", right: "the tables are " + strings.Join(tables(), ", ") + ", and [[" + authTable + "]]"}
 	if near := nearest(name, tables()); near != "" {
 		f.right = "did you mean [" + near + "]?"
 	}

@@ -25,6 +25,7 @@ type tomlReader struct {
 	table    []string       // the table that the last header named
 	ignored  bool           // that table is unknown, and was reported
 	first    map[string]int // line of each key and table header seen
+	backend  *authReader    // the [[auth]] table that is being read
 	broken   bool           // a syntax error was found
 	problems Problems
 }
@@ -47,6 +48,7 @@ func (c *Config) readTOML(name string, data []byte) Problems {
 			break
 		}
 	}
+	r.endAuth()
 	if !r.broken {
 		r.document()
 	}
@@ -72,6 +74,7 @@ func (r *tomlReader) resume(err error) bool {
 	line := r.lineAt(at)
 	r.report(line, "", fault{wrong: "not valid TOML: " + printable(message), right: syntaxHint(message)})
 	if bytes.HasPrefix(bytes.TrimLeft(r.data[r.lines[line-1]:], " \t"), []byte("[")) {
+		r.endAuth()
 		r.ignored = true // it is not known which table the keys that follow are in
 	}
 	if line >= len(r.lines) || len(r.problems) >= maxProblems {
@@ -125,7 +128,9 @@ func (r *tomlReader) expression(n *unstable.Node) {
 	case unstable.Table, unstable.ArrayTable:
 		r.header(n)
 	case unstable.KeyValue:
-		if !r.ignored {
+		if r.backend != nil {
+			r.authValue(n)
+		} else if !r.ignored {
 			r.keyValue(r.table, n)
 		}
 	}
@@ -136,6 +141,11 @@ func (r *tomlReader) header(n *unstable.Node) {
 	path, line := r.path(n.Key())
 	name := joinKey(path)
 	r.table, r.ignored = path, true
+	r.endAuth()
+	if name == authTable {
+		r.beginAuth(n.Kind == unstable.ArrayTable, line)
+		return
+	}
 	if !slices.Contains(tables(), name) {
 		f := unknownTable(name)
 		if _, isKey := keyNamed(name); isKey {

@@ -12,6 +12,7 @@ import (
 	"dewey/internal/popwire"
 	"dewey/maildrop"
 	"dewey/pop3"
+	"dewey/sasl"
 )
 
 // plaintext says whether TLS protects the connection, or a password may be sent over this connection as it is.
@@ -89,13 +90,14 @@ func (s *session) pass(ctx context.Context, args []string) (response, error) {
 	return l.finish(l.CheckPassword(user, args[0]))
 }
 
-// refuse logs a login that failed and holds the refusal of bad credentials back.
+// refuse logs a login that failed, and counts and holds back the refusal of bad credentials, and of a broken exchange:
+// that costs the client nothing, and us a line in the log.
 func (s *session) refuse(l *login, err error) error {
 	if errors.As(err, new(fatal)) {
 		return err
 	}
 	err = s.report(l, err)
-	if errors.Is(err, auth.ErrRejected) {
+	if errors.Is(err, auth.ErrRejected) || broken(err) {
 		if s.failed++; s.settings.MaxAttempts > 0 && s.failed >= s.settings.MaxAttempts {
 			s.last = ErrTooManyTries
 		}
@@ -104,6 +106,30 @@ func (s *session) refuse(l *login, err error) error {
 		}
 	}
 	return err
+}
+
+// MaxRefused is how many commands may be refused before login, besides what Settings.MaxAttempts counts. Clients that
+// probe send a few.
+const MaxRefused = 100
+
+// tally counts a command that was refused and is no failed login.
+func (s *session) tally() {
+	if s.state != pop3.Authorization {
+		return
+	}
+	if s.refused++; s.refused >= MaxRefused {
+		s.last = ErrTooManyErrors
+	}
+}
+
+// broken says that the client broke off a SASL exchange, or did not keep to its form.
+func broken(err error) bool {
+	for _, form := range []error{errBase64, errInitial, errCancelled, sasl.ErrForm, popwire.ErrLongLine} {
+		if errors.Is(err, form) {
+			return true
+		}
+	}
+	return false
 }
 
 // report tells the log and the hook of a login that failed. It returns the error as respond is to log it.

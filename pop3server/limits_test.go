@@ -118,7 +118,8 @@ func TestLoginTimeoutEndsWithLogin(t *testing.T) {
 	})
 }
 
-// The delay of a refusal is the same for each mechanism, and for whom is refused: trap 42. What is no refusal has none.
+// The delay of a refusal is the same for each mechanism, and for whom is refused: trap 42. A broken exchange has
+// it too; a command that is refused has none.
 func TestTrap42FailureDelay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, newShelf(), func(s *pop3server.Server) { s.Users, s.Settings.FailureDelay = newRoster(), 3*time.Second })
@@ -146,8 +147,11 @@ func TestTrap42FailureDelay(t *testing.T) {
 				}
 			}
 		}
-		for _, line := range []string{"AUTH PLAIN ====", "AUTH PLAIN " + b64("x"), "APOP tim x", "AUTH CRAM-MD5 ="} {
-			if d := elapsed(func() { _ = v.say(t, line) }); d > 0 {
+		for line, want := range map[string]time.Duration{
+			"AUTH PLAIN ====": 3 * time.Second, "AUTH PLAIN " + b64("x"): 3 * time.Second, "APOP tim x": 3 * time.Second, "AUTH CRAM-MD5 =": 3 * time.Second,
+			"AUTH X": 0, "PASS x": 0, "NOOP": 0,
+		} {
+			if d := elapsed(func() { _ = v.say(t, line) }); d != want {
 				t.Errorf("%s: %v", line, d)
 			}
 		}

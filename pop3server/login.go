@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -29,6 +30,7 @@ type login struct {
 	by     string        // who was proven, if he acts as another
 	turn   *auth.Turn
 	cancel context.CancelCauseFunc
+	watch  *time.Timer // until when it is looked whether the client has hung up
 
 	refused  error // why a token was, while the client is told; then it has failed, whatever it answers
 	unproven bool  // the proof for user comes with the client's next response
@@ -41,24 +43,25 @@ var errHungUp = errors.New("the client hung up while its login waited")
 // meanwhile, or those who do so would keep a place among the connections, and work for nothing. close ends it.
 func (s *session) newLogin(ctx context.Context, method string) *login {
 	ctx, cancel := context.WithCancelCause(ctx)
-	var look func()
-	look = func() {
+	l := &login{session: s, ctx: ctx, cancel: cancel, method: method}
+	l.watch = time.AfterFunc(math.MaxInt64, func() {
 		switch {
 		case ctx.Err() != nil:
 		case hungUp(s.conn.accepted):
 			cancel(errHungUp)
 		default:
-			time.AfterFunc(time.Second, look)
+			l.watch.Reset(time.Second)
 		}
-	}
-	time.AfterFunc(time.Second, look)
-	return &login{session: s, ctx: ctx, cancel: cancel, method: method}
+	})
+	l.watch.Reset(time.Second) // not before it is known here
+	return l
 }
 
-// close gives the turn back, whatever happened: a backend may panic.
+// close gives the turn back, whatever happened: a backend may panic. Nothing is left that would hold memory.
 func (l *login) close() {
 	l.turn.Done(auth.Undecided)
 	l.cancel(nil)
+	l.watch.Stop()
 }
 
 // begin waits for the turn of a try to log in under a name.
@@ -88,7 +91,7 @@ func (l *login) CheckPassword(user, password string) error {
 
 // Secret implements sasl.Host.
 func (l *login) Secret(user, mechanism string) (auth.Secret, error) {
-	keeper, ok := l.srv.Users.(auth.SecretKeeper)
+	keeper, ok := l.keeper()
 	if !ok {
 		return auth.Secret{}, errMechanism
 	}
@@ -109,7 +112,7 @@ func (l *login) Secret(user, mechanism string) (auth.Secret, error) {
 // for all of them, failures from anywhere would keep all of them waiting. A refusal counts at once, since the client is
 // still to be told, and may cancel then or hang up.
 func (l *login) CheckToken(t auth.Token) error {
-	checker, ok := l.srv.Users.(auth.TokenChecker)
+	checker, ok := l.tokens()
 	if !ok {
 		return errMechanism
 	}
@@ -209,7 +212,7 @@ func (s *session) offered(m sasl.Mechanism) bool {
 		m.Plaintext && !s.plaintext(),
 		m.Plus && s.tls == nil,
 		m.External && !s.certified(),
-		m.Token && !s.tokens(),
+		m.Token && !s.bearers(),
 		m.Secret != "" && !s.serves(m.Secret):
 		return false
 	case m.Plus:
@@ -222,13 +225,31 @@ func (s *session) offered(m sasl.Mechanism) bool {
 // serves says whether users can log in by a mechanism that needs a secret: every one of them if it is left to us,
 // since clients pick the strongest that they see and do not fall back.
 func (s *session) serves(mechanism string) bool {
-	keeper, ok := s.srv.Users.(auth.SecretKeeper)
+	keeper, ok := s.keeper()
 	return ok && (s.settings.Mechanisms != nil || keeper.Serves(mechanism))
 }
 
-// tokens says that there is somebody who knows bearer tokens. Who has one picks such a mechanism, and nobody else.
-func (s *session) tokens() bool {
-	_, ok := s.srv.Users.(auth.TokenChecker)
+// keeper is who keeps secrets, if there is one now.
+func (s *session) keeper() (auth.SecretKeeper, bool) {
+	keeper, ok := s.srv.Users.(auth.SecretKeeper)
+	if able, says := s.srv.Users.(auth.Abilities); says && !able.KeepsSecrets() {
+		return nil, false
+	}
+	return keeper, ok
+}
+
+// tokens is who knows bearer tokens, if there is one now.
+func (s *session) tokens() (auth.TokenChecker, bool) {
+	checker, ok := s.srv.Users.(auth.TokenChecker)
+	if able, says := s.srv.Users.(auth.Abilities); says && !able.ChecksTokens() {
+		return nil, false
+	}
+	return checker, ok
+}
+
+// bearers says whether there is. Who has a token picks such a mechanism, and nobody else.
+func (s *session) bearers() bool {
+	_, ok := s.tokens()
 	return ok
 }
 
@@ -271,18 +292,18 @@ func (s *session) auth(ctx context.Context, args []string) (response, error) {
 	case !s.offered(m):
 		return response{}, errMechanism
 	}
+	l := s.newLogin(ctx, m.Name)
+	defer l.close()
 	var first []byte
 	if len(args) > 1 {
 		var err error
-		if first, err = initialResponse(args[1]); err != nil {
-			return response{}, err
+		if first, err = initialResponse(args[1]); err == nil && m.ServerFirst {
+			err = errInitial
 		}
-		if m.ServerFirst {
-			return response{}, errInitial
+		if err != nil {
+			return l.finish(err)
 		}
 	}
-	l := s.newLogin(ctx, m.Name)
-	defer l.close()
 	return l.finish(l.exchange(m.NewServer(l, s.channel(m)), first))
 }
 

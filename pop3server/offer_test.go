@@ -24,6 +24,7 @@ type offer struct {
 	weak       bool // but users without a secret too
 	directory  bool
 	tokens     bool // there is an auth.TokenChecker
+	able       bool // there are all methods, and auth.Abilities say which count
 	certified  bool // Server.Certified is set
 	client     bool // and the client has a certificate
 }
@@ -59,6 +60,7 @@ func offers() (all []offer) {
 							tls: way == "tls" || way == "certificate", proxied: way == "proxy",
 							secrets: secrets != "", weak: secrets == "weak",
 							directory: directory, tokens: directory != (secrets == "weak"), certified: way != "tls", client: way == "certificate",
+							able: directory && policy == pop3server.PlaintextNever,
 						})
 					}
 				}
@@ -72,6 +74,9 @@ func (o offer) users() auth.PasswordChecker {
 	r := newRoster()
 	if o.weak {
 		r.weak = []string{auth.APOP, auth.CRAMMD5, auth.SCRAMSHA1, auth.SCRAMSHA256}
+	}
+	if o.able {
+		return abilities{tokens{r, nil}, o}
 	}
 	if o.tokens {
 		t := tokens{r, nil}
@@ -104,6 +109,16 @@ func (o offer) users() auth.PasswordChecker {
 	}
 	return checker{r}
 }
+
+// abilities are users who can do all, but at the time.
+type abilities struct {
+	tokens
+	o offer
+}
+
+func (a abilities) KeepsSecrets() bool { return a.o.secrets }
+
+func (a abilities) ChecksTokens() bool { return a.o.tokens }
 
 func certified(c *x509.Certificate) (string, error) { return c.Subject.CommonName, nil }
 

@@ -22,7 +22,8 @@ var ErrServerClosed = errors.New("pop3server: server closed")
 // A Server serves POP3. Fill in Users and Maildrops and call Serve; after that change no field.
 type Server struct {
 	// Users know passwords. An auth.SecretKeeper among them makes APOP, CRAM-MD5 and SCRAM possible, an
-	// auth.Directory EXTERNAL and that one user acts as another, an auth.TokenChecker OAUTHBEARER and XOAUTH2.
+	// auth.Directory EXTERNAL and that one user acts as another, an auth.TokenChecker OAUTHBEARER and XOAUTH2. What one
+	// with auth.Abilities can do may change while the server runs.
 	Users     auth.PasswordChecker
 	Maildrops maildrop.Store
 	Settings  Settings // as they are when serving starts; see Reconfigure

@@ -50,7 +50,8 @@ type session struct {
 	user    string // of the USER just before; empty if there was none
 
 	timestamp string // the greeting's, for APOP; empty if APOP is not offered
-	failed    int    // logins that were refused
+	failed    int    // logins that were refused, and exchanges that were broken
+	refused   int    // other commands that were, before login
 	signed    int    // lines of a PROXY header's signature that came
 
 	place  *place
@@ -80,6 +81,8 @@ var (
 	ErrTooSlow = errors.New("no login within the time for it")
 	// ErrTooManyTries says that the client had failed to log in Settings.MaxAttempts times.
 	ErrTooManyTries = errors.New("too many failed logins")
+	// ErrTooManyErrors says that MaxRefused commands were refused before login.
+	ErrTooManyErrors = errors.New("too many refused commands")
 	// ErrPushedOut says that there were too many connections that had not logged in, and this was the oldest.
 	ErrPushedOut = errors.New("too many connections that have not logged in")
 	// ErrCutShort says that a response could not be finished.
@@ -307,7 +310,12 @@ func (s *session) answer(n int, line string, err error) error {
 		s.log.Warn("connection refused", "reason", errStray)
 		return errStray
 	}
-	if err := s.respond(s.dispatch(line, err)); err != nil {
+	failed := s.failed
+	r, err := s.dispatch(line, err)
+	if err != nil && s.failed == failed {
+		s.tally()
+	}
+	if err := s.respond(r, err); err != nil {
 		return err
 	}
 	if s.last != nil {

@@ -46,7 +46,8 @@ type Settings struct {
 	// LoginTimeout bounds how long a connection may take to log in, however much it says. 0: no bound.
 	LoginTimeout time.Duration
 
-	// MaxAttempts is how many logins may fail on one connection before it is closed. 0: no bound.
+	// MaxAttempts is how many logins may be refused on one connection before it is closed. SASL exchanges that the
+	// client breaks off, or gets wrong, are among them; faults of a backend are not. 0: no bound.
 	MaxAttempts int
 
 	// IdleTimeout is the inactivity autologout timer: a session that sends no complete command for so
@@ -65,7 +66,7 @@ type Settings struct {
 	// others to keep to it. RFC 2449 section 6.7.
 	Life maildrop.Life
 
-	// FailureDelay is how long the refusal of a login is held back.
+	// FailureDelay is how long the refusal of a login is held back, and that of a broken SASL exchange.
 	FailureDelay time.Duration
 
 	// MaxConnections bounds the connections in all, MaxPerAddress those from one address (of IPv6,

@@ -23,7 +23,9 @@ func (f *File) Find(ctx context.Context, user string, remote netip.Addr) (auth.I
 	switch {
 	case err != nil:
 		return auth.Identity{}, fmt.Errorf("passwdfile: %w", err)
-	case !known || !e.extra.admits(remote):
+	case !known:
+		return auth.Identity{}, errUnknown
+	case !e.extra.admits(remote):
 		return auth.Identity{}, errRejected
 	}
 	return e.identity(), nil
@@ -44,7 +46,7 @@ func (f *File) Authorize(ctx context.Context, id auth.Identity, as string) (auth
 	}
 	offset, known := t.index[id.User]
 	if !known {
-		return auth.Identity{}, errRejected
+		return auth.Identity{}, errUnknown
 	}
 	own := t.at(offset)
 	other, known, err := t.login(as)

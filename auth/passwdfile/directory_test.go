@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"dewey/auth"
-	"dewey/auth/passwdfile/scheme"
+	"dewey/auth/scheme"
 )
 
 const crowd = "mrose:{PLAIN}x::::/srv/mrose\nbob@example.org:{PLAIN}x\nAnn@example.org:!\nann@example.com:{PLAIN}x\n" +

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dewey/auth"
-	"dewey/auth/passwdfile/scheme"
+	"dewey/auth/scheme"
 )
 
 // Errors of Add, SetPassword and Remove, which say more by wrapping them.

@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"dewey/auth"
-	"dewey/auth/passwdfile/scheme"
+	"dewey/auth/scheme"
 )
 
 // DefaultScheme is what new passwords are hashed with if no scheme is named.
@@ -26,9 +26,6 @@ func Schemes() (strong, weak []string) {
 	strong = scheme.Strong.Names()
 	return strong, scheme.All.Names()[len(strong):]
 }
-
-// permit is the memory that one permit to hash stands for.
-const permit = 64 << 20
 
 // Options say how a File works, and what Add, SetPassword, Remove and List take.
 type Options struct {
@@ -58,7 +55,7 @@ type File struct {
 	reading chan struct{} // holds one token; who reads the file takes it
 	begun   atomic.Uint64 // reads that were begun, so that those who wait share one
 
-	hashing  *workers
+	hashing  *scheme.Workers
 	verified *auth.Verified
 	key      []byte // of all that is made up: see digest
 	decoy    scheme.Hash
@@ -79,6 +76,7 @@ type state struct {
 
 var (
 	errRejected = fmt.Errorf("passwdfile: %w", auth.ErrRejected)
+	errUnknown  = fmt.Errorf("passwdfile: %w", auth.ErrUnknownUser)
 	errFaulty   = errors.New("the user's line has an error, which was logged when the file was read")
 	errVanished = errors.New("the users file has vanished; to put it back, even empty, would be right")
 )
@@ -100,7 +98,7 @@ func Open(path string, opts Options) (*File, error) {
 		set:      opts.set(),
 		log:      opts.Logger,
 		reading:  make(chan struct{}, 1),
-		hashing:  newWorkers(),
+		hashing:  scheme.NewWorkers(),
 		verified: auth.NewVerified(remembered, opts.Remember),
 		key:      slices.Clone(opts.Key),
 		decoy:    scheme.Decoy(),
@@ -124,10 +122,10 @@ func Open(path string, opts Options) (*File, error) {
 // CheckPassword implements auth.PasswordChecker. The name is looked up as it is, then in ASCII lower
 // case; the Identity has it as in the file.
 //
-// All refusals wrap auth.ErrRejected and read the same. Each try runs one hash, whatever comes of it:
-// for an unknown or locked name that of some other user, always the same for the same name, so that
-// unknown names take as long as known ones (trap 42). Only a password that was found right within
-// Options.Remember runs none; a failure of its user, or any change of the file, ends that.
+// All refusals wrap auth.ErrRejected, and that of a name that is not in the file auth.ErrUnknownUser too; otherwise they
+// read the same. Each try runs one hash, whatever comes of it: for an unknown or locked name that of some other user,
+// always the same for the same name, so that unknown names take as long as known ones (trap 42). Only a password that was
+// found right within Options.Remember runs none; a failure of its user, or any change of the file, ends that.
 //
 // Fewer hashes run at once than there are processors, and fewer still if they are large; a try waits for
 // its turn, which goes round between networks, until ctx ends.
@@ -146,7 +144,9 @@ func (f *File) CheckPassword(ctx context.Context, a auth.Attempt) (auth.Identity
 		return auth.Identity{}, fmt.Errorf("passwdfile: %w", err)
 	}
 	h := f.stranger(st.table, a.User) // also if the name is known: it takes time
+	refusal := errUnknown
 	if known {
+		refusal = errRejected
 		own, err := f.set.Parse(e.secret)
 		if err != nil {
 			return auth.Identity{}, fmt.Errorf("passwdfile: %w", err)
@@ -172,9 +172,9 @@ func (f *File) CheckPassword(ctx context.Context, a auth.Attempt) (auth.Identity
 		return auth.Identity{}, fmt.Errorf("passwdfile: %w", err)
 	case known && !fits:
 		f.verified.Forget(e.name)
-		return auth.Identity{}, errRejected
+		return auth.Identity{}, refusal
 	case !fits || !admitted:
-		return auth.Identity{}, errRejected
+		return auth.Identity{}, refusal
 	}
 	if h.Threads > 0 {
 		f.verified.Remember(e.name, e.secret, a.Password)
@@ -207,17 +207,12 @@ func (f *File) stranger(t *table, name string) scheme.Hash {
 
 // run has a hash computed when its turn has come.
 func (f *File) run(ctx context.Context, remote netip.Addr, h scheme.Hash, compute func() error) error {
-	if h.Threads > 0 {
-		permits := min(max((h.Memory+permit-1)/permit, int64(h.Threads)), f.hashing.total)
-		if err := f.hashing.acquire(ctx, auth.Network(remote), permits); err != nil {
-			return err
+	return f.hashing.Run(ctx, remote, h, func() error { //nolint:wrapcheck // the caller's own, or compute's
+		if f.ran != nil {
+			f.ran(h)
 		}
-		defer f.hashing.release(permits)
-	}
-	if f.ran != nil {
-		f.ran(h)
-	}
-	return compute()
+		return compute()
+	})
 }
 
 // Reload reads the file now, changed or not. It returns the errors of the file, all at once, or why

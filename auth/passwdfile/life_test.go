@@ -14,7 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"dewey/auth"
-	"dewey/auth/passwdfile/scheme"
+	"dewey/auth/scheme"
 )
 
 var _ auth.Lives = (*File)(nil)

@@ -7,7 +7,7 @@ import (
 	"strings"
 
 	"dewey/auth"
-	"dewey/auth/passwdfile/scheme"
+	"dewey/auth/scheme"
 )
 
 // Bounds of a users file. A million users with Argon2id hashes take about 130 MiB.

@@ -12,7 +12,7 @@ import (
 	"go.uber.org/goleak"
 
 	"dewey/auth"
-	"dewey/auth/passwdfile/scheme"
+	"dewey/auth/scheme"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

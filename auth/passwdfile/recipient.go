@@ -35,7 +35,7 @@ func (f *File) Recipient(ctx context.Context, user string) (auth.Identity, error
 	case st.err != nil && st.table.stray(user):
 		return auth.Identity{}, fmt.Errorf("passwdfile: %w", errFaulty)
 	}
-	return auth.Identity{}, errRejected
+	return auth.Identity{}, errUnknown
 }
 
 // stray says whether a line whose user can't be told begins with this name.

@@ -12,7 +12,7 @@ import (
 	"slices"
 
 	"dewey/auth"
-	"dewey/auth/passwdfile/scheme"
+	"dewey/auth/scheme"
 )
 
 // mechanisms lists what there are secrets for, in the order of scheme's ServesAll.
@@ -130,8 +130,12 @@ func (f *File) Secret(ctx context.Context, user, mechanism string, remote netip.
 		}
 		s.SCRAM = auth.SCRAM(keys)
 	}
-	if !serves {
+	switch {
+	case serves:
+	case known:
 		return s, errRejected
+	default:
+		return s, errUnknown
 	}
 	s.Identity = e.identity()
 	return s, nil

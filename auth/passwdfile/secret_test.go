@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"dewey/auth"
-	"dewey/auth/passwdfile/scheme"
+	"dewey/auth/scheme"
 )
 
 var (

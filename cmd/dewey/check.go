@@ -15,7 +15,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"dewey/auth"
-	"dewey/auth/passwdfile"
 	"dewey/config"
 	"dewey/maildrop"
 	"dewey/store/maildir"
@@ -82,6 +81,13 @@ func (k *checking) run(ctx context.Context, names []string) error {
 	if err != nil {
 		return unchecked(err)
 	}
+	log := slog.New(slog.NewTextHandler(k.app.err, &slog.HandlerOptions{Level: slog.LevelError}))
+	var faults error // of lines of users files
+	users, err := startBackends(c, log, func(err error) { faults = errors.Join(faults, err) })
+	if err != nil {
+		return unchecked(err)
+	}
+	defer users.closing()
 	if who, drop, err := server(c); err != nil {
 		return unchecked(err)
 	} else if drop {
@@ -89,7 +95,13 @@ func (k *checking) run(ctx context.Context, names []string) error {
 			return unchecked(fmt.Errorf("process.user: %w", err))
 		}
 	}
-	owners, faults, err := k.owners(ctx, c, names)
+	owners, err := k.owners(ctx, c, users, names)
+	if err == nil && faults != nil {
+		if len(names) > 0 { // as before, a file with errors answers no question about one of its users
+			return unchecked(faults)
+		}
+		faults = &exitError{exitProblems, faults}
+	}
 	if err != nil {
 		return unchecked(err)
 	}
@@ -113,36 +125,32 @@ func (k *checking) run(ctx context.Context, names []string) error {
 	return errors.Join(append(errs, w.Flush(), k.verdict())...)
 }
 
-// owners are the users with those names, or all; faults are lines of the users file that can't be read.
-func (k *checking) owners(ctx context.Context, c *config.Config, names []string) (owners []maildrop.Owner, faults, err error) {
+// owners are the users with those names, or all that can be listed.
+func (k *checking) owners(ctx context.Context, c *config.Config, users *backends, names []string) (owners []maildrop.Owner, err error) {
 	owner := func(name, home string, quota auth.Quota, life auth.Life) {
 		owners = append(owners, maildrop.Owner{Name: name, Home: home, Quota: maildrop.Quota(quota), Life: maildrop.Life(life).Or(lifeOf(c))})
 	}
 	if len(names) == 0 {
-		users, faults := passwdfile.List(c.UsersFile(), usersOptions(c))
-		for _, u := range users {
+		list, unlisted, _ := users.users() // the errors of files were told when they were opened
+		for _, u := range list {
 			owner(u.Name, u.Home, u.Quota, u.Life)
 		}
-		if faults != nil {
-			faults = &exitError{exitProblems, faults}
+		if len(unlisted) > 0 {
+			fmt.Fprintf(k.app.err, "dewey: the users of %s can't be listed; to check their maildrops, name them\n", strings.Join(unlisted, ", "))
 		}
-		return owners, faults, nil
-	}
-	users, err := passwdfile.Open(c.UsersFile(), usersOptions(c))
-	if err != nil {
-		return nil, nil, err //nolint:wrapcheck // names the file and the line of each error
+		return owners, nil
 	}
 	for _, name := range names {
 		id, err := users.Recipient(ctx, name)
 		if errors.Is(err, auth.ErrRejected) {
-			return nil, nil, fmt.Errorf("%w: %q in %s", passwdfile.ErrNoUser, name, c.UsersFile())
+			return nil, noUser(c, name)
 		}
 		if err != nil {
-			return nil, nil, err //nolint:wrapcheck // says where
+			return nil, err
 		}
 		owner(id.User, id.Home, id.Quota, id.Life)
 	}
-	return owners, nil, nil
+	return owners, nil
 }
 
 // check checks one user's, and prints what is wrong.

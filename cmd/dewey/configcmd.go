@@ -61,7 +61,7 @@ func (a *app) configCommand() *cobra.Command {
 // checkFiles reads the files that a configuration names as serve does at its start. It makes none.
 func checkFiles(c *config.Config, log *slog.Logger) error {
 	var errs []error
-	users, err := openUsers(c, nil, log)
+	users, err := openBackends(c, nil, log)
 	errs = append(errs, err)
 	if err == nil {
 		_, err = openRecipients(c, users, log)
@@ -124,6 +124,10 @@ func reference() string {
 		fmt.Fprintf(w, "  %s\t%s\t%s\n", k.Name, k.Default, k.Doc)
 	}
 	_ = w.Flush() // a strings.Builder takes all
-	b.WriteString("\nIn the file a key a.b is the line b = … below [a].")
-	return b.String()
+	b.WriteString("\nIn the file a key a.b is the line b = … below [a].\n\nKeys of [[auth]], of which there may be several, by kind:\n")
+	for _, k := range config.AuthKeys() {
+		fmt.Fprintf(w, "  %s\t%s\t%s\t%s\n", orDash(k.Kind), k.Name, k.Default, k.Doc)
+	}
+	_ = w.Flush() // a strings.Builder takes all
+	return strings.TrimSuffix(b.String(), "\n")
 }

@@ -12,7 +12,6 @@ import (
 	"log/slog"
 	"maps"
 	"net"
-	"net/netip"
 	"os"
 	"os/signal"
 	"slices"
@@ -23,7 +22,6 @@ import (
 	"time"
 
 	"dewey/auth"
-	"dewey/auth/passwdfile"
 	"dewey/certificate"
 	"dewey/config"
 	"dewey/history"
@@ -48,7 +46,10 @@ type daemon struct {
 
 	started      *config.Config // what it was started with: where users and mail are
 	config       *config.Config // what is in effect for the rest
-	users        *passwdfile.File
+	users        *backends
+	confined     bool  // by Landlock, to reach
+	lessened     bool  // what it starts now has not the rights that it had at its start
+	reach        reach // of the backends
 	certificates *certificate.Keeper
 	throttle     *auth.Throttle
 	proxies      atomic.Pointer[proxyheader.Proxies]
@@ -103,6 +104,7 @@ func (d *daemon) run() error {
 	err := d.loop(dawn)
 	stop()
 	d.serving.Wait()
+	d.users.closing()
 	return err
 }
 
@@ -120,9 +122,13 @@ func (d *daemon) prepare() error {
 	if err != nil {
 		return err
 	}
-	if d.users, err = openUsers(c, key, d.log); err != nil {
+	if d.users, err = openBackends(c, key, d.log); err != nil {
 		return err
 	}
+	if err := d.users.current().start(context.Background(), opened{}); err != nil {
+		return err
+	}
+	d.reach = d.users.current().reach
 	if d.recipients, err = openRecipients(c, d.users, d.log); err != nil {
 		return err
 	}
@@ -197,22 +203,6 @@ func cause(err error) error {
 	return err
 }
 
-// openUsers reads the users file. Only the default one may be missing.
-func openUsers(c *config.Config, key []byte, log *slog.Logger) (*passwdfile.File, error) {
-	name := c.UsersFile()
-	if _, err := os.Stat(name); errors.Is(err, fs.ErrNotExist) {
-		if s := c.Source("users.file"); !s.IsDefault() {
-			return nil, fmt.Errorf("users.file: %s does not exist (set by %s); make it with: dewey user add NAME", name, s)
-		}
-		log.Warn("no users yet; add one: dewey user add NAME", "file", name)
-	}
-	f, err := passwdfile.Open(name, passwdfile.Options{Logger: log, Weak: c.Users.WeakSchemes, Remember: c.Login.Remember, Key: key})
-	if err != nil {
-		return nil, err //nolint:wrapcheck // names the file and the line of each error
-	}
-	return f, nil
-}
-
 // settings turns the configuration into the server's words.
 func settings(c *config.Config) pop3server.Settings {
 	s := pop3server.Settings{
@@ -260,30 +250,6 @@ var plaintext = map[string]pop3server.Plaintext{
 	config.PlaintextNever:    pop3server.PlaintextNever,
 	config.PlaintextLoopback: pop3server.PlaintextLoopback,
 	config.PlaintextAlways:   pop3server.PlaintextAlways,
-}
-
-// warn tells what is configured and will not be as the administrator may think.
-func (d *daemon) warn(c *config.Config) {
-	if slices.ContainsFunc(c.LMTP.Listen, func(a string) bool { return !strings.HasPrefix(a, config.UnixPrefix) && reachable(a) }) {
-		d.log.Warn("whoever can reach lmtp.listen can deliver to every user, from any sender: LMTP asks for no password; unix:/path, or an address of this machine alone, would be safer")
-	}
-	if n := d.users.Plain(); n > 0 {
-		d.log.Warn("whoever can read the users file can read passwords in it: {PLAIN}, or one of its other names; only APOP and CRAM-MD5 need that; to change one: dewey user passwd NAME",
-			"users", n)
-	}
-	if c.Login.Plaintext == config.PlaintextAlways && slices.ContainsFunc(c.POP3.Listen, reachable) {
-		d.log.Warn("passwords may cross the network as they are: login.plaintext is always; loopback would ask for TLS")
-	}
-}
-
-// reachable tells whether an address can be reached from another machine, as far as one can see.
-func reachable(address string) bool {
-	host, _, err := net.SplitHostPort(address)
-	if err != nil || host == "localhost" {
-		return false
-	}
-	ip, err := netip.ParseAddr(host)
-	return err != nil || !ip.IsLoopback()
 }
 
 // bind binds the addresses of each door, or takes the sockets that systemd has bound for it.

@@ -18,7 +18,6 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
-	"dewey/auth/passwdfile"
 	"dewey/config"
 	"dewey/internal/confine"
 	"dewey/lmtp"
@@ -267,6 +266,11 @@ func (c *patientConn) SetDeadline(t time.Time) error {
 // ownServer takes mail in as the running one would. Started as root it becomes process.user, whose Maildirs they
 // are.
 func (a *app) ownServer(c *config.Config) (*lmtp.Server, error) {
+	log := slog.New(slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: slog.LevelError}))
+	users, err := startBackends(c, log, nil)
+	if err != nil {
+		return nil, err
+	}
 	if c.Process.User != "" && os.Geteuid() == 0 {
 		who, err := confine.LookUp(c.Process.User, c.Process.Group)
 		if err == nil {
@@ -275,11 +279,6 @@ func (a *app) ownServer(c *config.Config) (*lmtp.Server, error) {
 		if err != nil {
 			return nil, fmt.Errorf("process.user: %w", err)
 		}
-	}
-	log := slog.New(slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: slog.LevelError}))
-	users, err := passwdfile.Open(c.UsersFile(), usersOptions(c))
-	if err != nil {
-		return nil, err //nolint:wrapcheck // names the file and the line of each error
 	}
 	resolver, err := openRecipients(c, users, log)
 	if err != nil {

@@ -17,7 +17,6 @@ import (
 	"golang.org/x/term"
 
 	"dewey/auth"
-	"dewey/auth/passwdfile"
 	"dewey/config"
 	"dewey/internal/confine"
 	"dewey/maildrop"
@@ -63,6 +62,13 @@ func (a *app) openMail(user string, asRoot bool) (*userMail, error) {
 	if err != nil {
 		return nil, err
 	}
+	log := slog.New(slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: slog.LevelError}))
+	// Other users' lines are no reason to leave this one without help.
+	users, err := startBackends(c, log, func(err error) { fmt.Fprintf(a.err, "dewey: %v\n", err) })
+	if err != nil {
+		return nil, err
+	}
+	defer users.closing()
 	if who, drop, err := server(c); err != nil {
 		return nil, err
 	} else if drop && !asRoot {
@@ -70,17 +76,9 @@ func (a *app) openMail(user string, asRoot bool) (*userMail, error) {
 			return nil, fmt.Errorf("process.user: %w", err)
 		}
 	}
-	log := slog.New(slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: slog.LevelError}))
-	users, err := passwdfile.Open(c.UsersFile(), usersOptions(c))
-	if users == nil {
-		return nil, err //nolint:wrapcheck // says which file, and what is wrong
-	}
-	if err != nil { // other users' lines are no reason to leave this one without help
-		fmt.Fprintf(a.err, "dewey: %v\n", err)
-	}
 	id, err := users.Recipient(context.Background(), user)
 	if errors.Is(err, auth.ErrRejected) {
-		return nil, fmt.Errorf("%w: %q in %s", passwdfile.ErrNoUser, user, c.UsersFile())
+		return nil, noUser(c, user)
 	}
 	if err != nil {
 		return nil, err //nolint:wrapcheck // says where

@@ -85,7 +85,7 @@ func (a *app) root() *cobra.Command {
 	flags := root.PersistentFlags()
 	flags.StringVar(&a.file, "config", "", "the configuration `FILE`, in TOML")
 	flags.StringArrayVar(&a.sets, "set", nil, "set `key=value` over the file's; may be repeated")
-	root.AddCommand(a.serveCommand(), a.deliverCommand(), a.userCommand(), a.mailCommand(), a.checkCommand(), a.configCommand(), a.benchCommand(), &cobra.Command{
+	root.AddCommand(a.serveCommand(), a.deliverCommand(), a.userCommand(), a.authCommand(), a.mailCommand(), a.checkCommand(), a.configCommand(), a.benchCommand(), &cobra.Command{
 		Use:   "version",
 		Short: "Print the version",
 		Args:  cobra.NoArgs,

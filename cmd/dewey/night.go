@@ -14,7 +14,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dewey/auth"
-	"dewey/auth/passwdfile"
 	"dewey/maildrop"
 	"dewey/store/maildir"
 )
@@ -50,12 +49,12 @@ func (d *daemon) night() *night {
 		at:       func() time.Duration { return d.current.Load().Mail.SweepAt },
 		reloaded: d.reloaded,
 		users: func() ([]string, error) {
-			users, err := passwdfile.List(d.started.UsersFile(), usersOptions(d.started))
+			users, _, err := d.users.users()
 			names := make([]string, len(users))
 			for i, u := range users {
 				names[i] = u.Name
 			}
-			return names, err //nolint:wrapcheck // names the file and the line of each error
+			return names, err
 		},
 		owner: func(ctx context.Context, user string) (maildrop.Owner, error) {
 			id, err := d.users.Recipient(ctx, user)

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"slices"
 	"strings"
@@ -27,22 +29,22 @@ func (d *daemon) reload() {
 	d.manager.reloading()
 	defer func() { d.manager.ready(d.status()) }()
 	d.log.Info("reloading")
-	if err := d.users.Reload(); err != nil {
-		d.logLines("users file has errors", err)
+	if err := d.users.reload(); err != nil {
+		logLines(d.log, "users file has errors", err)
 	}
 	if err := d.recipients.Reload(); err != nil {
-		d.logLines("aliases stay as they were", err)
+		logLines(d.log, "aliases stay as they were", err)
 	}
 	if err := d.certificates.Reload(); err != nil {
-		d.logLines("certificates stay as they were", err)
+		logLines(d.log, "certificates stay as they were", err)
 	}
 	c, err := d.load()
 	if err != nil {
-		d.logLines("configuration stays as it was", err)
+		logLines(d.log, "configuration stays as it was", err)
 		return
 	}
 	if err := d.apply(c); err != nil {
-		d.logLines("configuration stays as it was", err)
+		logLines(d.log, "configuration stays as it was", err)
 		return
 	}
 	d.log.Info("reloaded")
@@ -60,11 +62,18 @@ func (d *daemon) apply(c *config.Config) error {
 		}
 		return err
 	}
+	users, err := d.backends(c)
+	if err != nil {
+		closeAll(fresh)
+		return err
+	}
 	if err := d.reconfigure(c); err != nil {
 		closeAll(fresh)
+		d.users.discard(users)
 		_ = d.reconfigure(d.config) // was right before
 		return err
 	}
+	d.users.take(users)
 	d.throttle.Reconfigure(limits(c))
 	d.takeProxies(c)
 	d.current.Store(c)
@@ -87,6 +96,42 @@ func (d *daemon) apply(c *config.Config) error {
 	d.warn(c)
 	return nil
 }
+
+// backends opens those of a new configuration, with what a running server keeps of the old one, and with what it can
+// still reach.
+func (d *daemon) backends(c *config.Config) (opened, error) {
+	kept := *c
+	kept.Data, kept.Users, kept.Login.Remember = d.started.Data, d.started.Users, d.started.Login.Remember
+	o, err := d.users.open(&kept)
+	if err == nil && d.confined && !o.reach.within(d.reach) {
+		err = errors.New("auth: a backend is at a port that this process may not connect to (process.landlock): restart dewey")
+	}
+	if err == nil {
+		err = d.startable(&kept, o)
+	}
+	if err == nil {
+		err = o.start(context.Background(), *d.users.current())
+	}
+	if err != nil {
+		d.users.discard(o)
+		return opened{}, err
+	}
+	return o, nil
+}
+
+// startable refuses programs that would be started with less rights than they need.
+func (d *daemon) startable(c *config.Config, o opened) error {
+	var errs []error
+	for i, a := range c.Backends() { // in step with o.list
+		if d.lessened && a.Kind == config.KindPAM && a.Socket == "" && d.users.like(o.list[i].Fingerprint) == nil {
+			errs = append(errs, atTable(&a, errLessened))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+var errLessened = errors.New("dewey has given up the rights that a new dewey-pam needs: restart dewey; " +
+	"run as a service of its own (socket) dewey-pam does not depend on it")
 
 // reconfigure gives new settings to those who can refuse them.
 func (d *daemon) reconfigure(c *config.Config) error {
@@ -135,8 +180,8 @@ func (d *daemon) move(listed []spot, fresh map[spot]net.Listener) {
 }
 
 // logLines logs each line of an error that tells of many by itself.
-func (d *daemon) logLines(message string, err error) {
+func logLines(log *slog.Logger, message string, err error) {
 	for line := range strings.Lines(err.Error()) {
-		d.log.Error(message, "error", strings.TrimSuffix(line, "\n"))
+		log.Error(message, "error", strings.TrimSuffix(line, "\n"))
 	}
 }

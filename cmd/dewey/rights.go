@@ -103,6 +103,8 @@ func (d *daemon) drop() error {
 func (d *daemon) seal() {
 	if err := confine.Seal(); err != nil {
 		d.log.Log(context.Background(), unconfined(err), "rights could not be given up", "error", err)
+	} else {
+		d.lessened = os.Geteuid() != 0 // no set-user-ID program helps what it starts
 	}
 }
 
@@ -129,10 +131,11 @@ func (d *daemon) become(c *config.Config) error {
 	if err := who.Become(); err != nil {
 		return fmt.Errorf("process.user: %w", err)
 	}
+	d.lessened = true
 	if err := makeData(c.Data); err != nil {
 		return fmt.Errorf("process.user: as %s: %w", c.Process.User, err)
 	}
-	if err := d.users.Reload(); err != nil {
+	if err := d.users.reload(); err != nil {
 		return fmt.Errorf("process.user: %s must be able to read the users: %w", c.Process.User, err)
 	}
 	if err := d.recipients.Reload(); err != nil {
@@ -180,10 +183,11 @@ func (d *daemon) cage() error {
 	// The zones of the clock; of /proc, whether the process lives that has locked a uid list; the names of users and
 	// groups, of lmtp.socket_group say, at a reload.
 	read := []string{"/etc/localtime", "/usr/share/zoneinfo", "/proc", "/etc/passwd", "/etc/group"}
-	if d.challenges != nil { // names of hosts are looked up, and the authority's certificate is checked
+	if d.challenges != nil || d.reach.names { // names of hosts are looked up, and certificates are checked
 		read = append(read, "/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/ssl", "/etc/pki", "/usr/share/ca-certificates", "/usr/local/share/ca-certificates")
 	}
-	files := append([]string{c.UsersFile(), c.AliasesFile(), c.TLS.ClientCA, c.TLS.ACMERoots, d.file}, append(c.TLS.Certificate, c.TLS.Key...)...)
+	read = append(read, d.reach.read...)
+	files := slices.Concat([]string{c.AliasesFile(), c.TLS.ClientCA, c.TLS.ACMERoots, d.file}, c.TLS.Certificate, c.TLS.Key, d.users.secretFiles())
 	for _, f := range files {
 		if f != "" {
 			read = append(read, confine.Folders(f)...)
@@ -195,7 +199,7 @@ func (d *daemon) cage() error {
 			write = append(write, filepath.Dir(path))
 		}
 	}
-	abi, err := d.confine(confine.Cage{Read: read, Write: write, AnyConnect: d.challenges != nil})
+	abi, err := d.confine(confine.Cage{Read: read, Write: write, Connect: d.reach.ports, AnyConnect: d.challenges != nil || d.reach.any})
 	switch {
 	case err != nil && must:
 		return fmt.Errorf("process.landlock: %w", err)
@@ -206,6 +210,7 @@ func (d *daemon) cage() error {
 	case abi == 0:
 		d.log.Info("not confined by Landlock: this kernel has none")
 	default:
+		d.confined, d.lessened = d.challenges == nil, true
 		d.log.Debug("confined by Landlock", "version", abi)
 	}
 	return nil

@@ -96,6 +96,9 @@ func (a *app) userAdd() *cobra.Command {
 			if byHome {
 				fmt.Fprintf(a.err, "dewey: maildir.path uses {home}: give %s a home in %s\n", user, c.UsersFile())
 			}
+			if !readsUsers(c) {
+				fmt.Fprintf(a.err, "dewey: no [[auth]] table has its users from %s, and %s can't log in; kind = \"passwd-file\" would be right, or its file in --set users.file\n", c.UsersFile(), user)
+			}
 			return a.say("added %s to %s", user, c.UsersFile())
 		},
 	}

@@ -17,7 +17,7 @@ import (
 // A path is the file or folder that has the name now. A file that is replaced later by another, as
 // editors and programs for certificates do it, is out of reach then: name its folder (see Folders).
 type Cage struct {
-	Read       []string // files, and folders with all below them; what is missing is left out
+	Read       []string // files, and folders with all below them; what is missing, or out of reach anyhow, is left out
 	Write      []string // folders, to read too, to rename between, and to remove in; they must be there
 	Connect    []uint16 // the TCP ports that it may connect to
 	AnyConnect bool     // it may connect to all
@@ -101,7 +101,7 @@ func (c Cage) restrict(abi int) error {
 	}
 	defer unix.Close(int(fd))
 	for _, path := range c.Read {
-		if err := allow(fd, path, readRights&attr.Handled_access_fs); err != nil && !errors.Is(err, unix.ENOENT) {
+		if err := allow(fd, path, readRights&attr.Handled_access_fs); err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EACCES) {
 			return err
 		}
 	}

@@ -23,6 +23,7 @@ func init() {
 	children["cage"] = cageChild
 	children["victim"] = func([]string) { pause("ready") }
 	children["connect"] = connectChild
+	children["closed"] = closedChild
 	children["nolandlock"] = noLandlockChild
 }
 
@@ -190,6 +191,27 @@ func TestRestrict(t *testing.T) {
 	if data, err := os.ReadFile(filepath.Join(dir, "outside", "f")); abi >= abiTruncate && (err != nil || string(data) != "x") {
 		t.Errorf("%q, %v", data, err)
 	}
+}
+
+// closedChild gives up rights, and a folder to read is out of reach since: of a secret that was read before.
+func closedChild(args []string) {
+	say("become", someone.Become())
+	_, err := Restrict(Cage{Read: []string{filepath.Join(args[0], "closed", "deep"), filepath.Join(args[0], "read")}})
+	say("restrict", err)
+	say("read inside", read(filepath.Join(args[0], "read/deep/f")))
+	say("read outside", read("/etc/hostname"))
+}
+
+func TestClosedFolder(t *testing.T) {
+	needsLandlock(t)
+	if !needsRoot(t) {
+		return
+	}
+	dir := tree(t)
+	if err := errors.Join(os.MkdirAll(filepath.Join(dir, "closed", "deep"), 0o700), os.Chmod(filepath.Join(dir, "read/deep/f"), 0o644), os.Chmod(filepath.Dir(dir), 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, run(t, child(t, "closed", dir)), map[string]string{"become": "ok", "restrict": "ok", "read inside": "ok", "read outside": "permission denied"})
 }
 
 // connectChild is told the ports: one that it may connect to, one that it may not, and the abstract

@@ -9,6 +9,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"maps"
 	"net/http"
@@ -75,6 +76,11 @@ func (s *Server) Roots() *x509.CertPool {
 	p := x509.NewCertPool()
 	p.AddCert(s.server.Certificate())
 	return p
+}
+
+// Certificate is the PEM text of its certificate, which signs itself.
+func (s *Server) Certificate() []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.server.Certificate().Raw})
 }
 
 // Rotate replaces the key.

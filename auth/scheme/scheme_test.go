@@ -295,7 +295,8 @@ func TestWeakSchemesAreRefused(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 		_, err := Strong.Parse(field)
-		if !errors.Is(err, ErrWeak) || !strings.Contains(err.Error(), "users.weak_schemes = true") {
+		if !errors.Is(err, ErrWeak) || !strings.Contains(err.Error(), "; users.weak_schemes = true, ") ||
+			!strings.Contains(err.Error(), " weak_schemes = true in the [[auth]] table") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -1,4 +1,4 @@
-package passwdfile
+package scheme
 
 import (
 	"context"
@@ -10,12 +10,12 @@ import (
 	"dewey/auth"
 )
 
-// workers bound the hashes that run at once, and their memory. Who waits is served in turns between
+// Workers bound the hashes that run at once, and their memory. Many goroutines may use them. Who waits is served in turns between
 // networks (auth.Network), so that one that has many waiting does not keep another out: that waits for
 // as many hashes as there are networks before it, however many each has. Each auth.Standing has a queue of its
 // own: a flood from many addresses keeps out neither who is known where he comes from, nor, once they have
 // failed, who comes from elsewhere.
-type workers struct {
+type Workers struct {
 	total int64 // permits
 
 	mu     sync.Mutex
@@ -42,16 +42,32 @@ type job struct {
 	ready   chan struct{} // closed when granted
 }
 
-// newWorkers leaves a quarter of the processors, one at the least, to those who are logged in; if there
+// NewWorkers leaves a quarter of the processors, one at the least, to those who are logged in; if there
 // is but one, Go's scheduler shares it.
-func newWorkers() *workers {
+func NewWorkers() *Workers {
 	processors := runtime.GOMAXPROCS(0)
 	total := int64(max(1, processors-max(1, processors/4)))
-	return &workers{total: total, free: total}
+	return &Workers{total: total, free: total}
+}
+
+// permit is the memory that one permit to hash stands for.
+const permit = 64 << 20
+
+// Run calls compute, which runs the hash for an attempt from that address, when its turn has come. The error is
+// compute's, or that of ctx if it ended first.
+func (w *Workers) Run(ctx context.Context, remote netip.Addr, h Hash, compute func() error) error {
+	if h.Threads > 0 {
+		permits := min(max((h.Memory+permit-1)/permit, int64(h.Threads)), w.total)
+		if err := w.acquire(ctx, auth.Network(remote), permits); err != nil {
+			return err
+		}
+		defer w.release(permits)
+	}
+	return compute()
 }
 
 // acquire waits for permits, as many as there are at the most. Who gets them has to release them.
-func (w *workers) acquire(ctx context.Context, net netip.Prefix, permits int64) error {
+func (w *Workers) acquire(ctx context.Context, net netip.Prefix, permits int64) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -90,7 +106,7 @@ func (w *workers) acquire(ctx context.Context, net netip.Prefix, permits int64) 
 	return ctx.Err()
 }
 
-func (w *workers) release(permits int64) {
+func (w *Workers) release(permits int64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.free += permits
@@ -98,11 +114,11 @@ func (w *workers) release(permits int64) {
 }
 
 // idle says that nobody waits.
-func (w *workers) idle() bool { return w.next() < 0 }
+func (w *Workers) idle() bool { return w.next() < 0 }
 
 // next returns which queue has the turn: the best one, or a worse one that was passed over often enough; -1
 // if nobody waits.
-func (w *workers) next() int {
+func (w *Workers) next() int {
 	best := slices.IndexFunc(w.queues[:], func(q queue) bool { return len(q) > 0 })
 	for i := best + 1; best >= 0 && i < len(w.queues); i++ {
 		if len(w.queues[i]) > 0 && w.passed[i] >= share {
@@ -114,7 +130,7 @@ func (w *workers) next() int {
 
 // grant serves those whose turn it is. One who needs more than is free holds up all: else he would never
 // get it.
-func (w *workers) grant() {
+func (w *Workers) grant() {
 	for i := w.next(); i >= 0 && w.queues[i][0].jobs[0].permits <= w.free; i = w.next() {
 		w.passed[i] = 0
 		for worse := i + 1; worse < len(w.queues); worse++ {

@@ -207,7 +207,7 @@ func (s Set) Parse(field string) (Hash, error) {
 func locks(value string) bool { return value != "" && (value[0] == '!' || value[0] == '*') }
 
 func tooWeak(name string) error {
-	return fmt.Errorf("%w: {%s}; users.weak_schemes = true, or better {%s}, would be right", ErrWeak, name, Default)
+	return fmt.Errorf("%w: {%s}; users.weak_schemes = true, outside users.file weak_schemes = true in the [[auth]] table, or better {%s}, would be right", ErrWeak, name, Default)
 }
 
 // Make hashes a password with a fresh salt and returns the field to store, {SCHEME}value. The name

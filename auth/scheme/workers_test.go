@@ -1,4 +1,4 @@
-package passwdfile
+package scheme
 
 import (
 	"context"
@@ -14,14 +14,13 @@ import (
 	"time"
 
 	"dewey/auth"
-	"dewey/auth/passwdfile/scheme"
 )
 
 func TestWorkersLeaveProcessors(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(0))
 	for processors, want := range map[int]int64{1: 1, 2: 1, 3: 2, 4: 3, 8: 6, 16: 12} {
 		runtime.GOMAXPROCS(processors)
-		if got := newWorkers().total; got != want {
+		if got := NewWorkers().total; got != want {
 			t.Errorf("%d processors: %d workers", processors, got)
 		}
 	}
@@ -30,7 +29,7 @@ func TestWorkersLeaveProcessors(t *testing.T) {
 // Turns go round between networks: one that has many waiting keeps nobody out.
 func TestWorkersTakeTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := &workers{total: 2, free: 2}
+		w := &Workers{total: 2, free: 2}
 		var mu sync.Mutex
 		var order []string
 		var wg sync.WaitGroup
@@ -106,7 +105,7 @@ func proven(t *testing.T) context.Context {
 // in nine.
 func TestWorkersLetSuspectsWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := &workers{total: 1, free: 1}
+		w := &Workers{total: 1, free: 1}
 		suspect := suspected(t)
 		var mu sync.Mutex
 		order := ""
@@ -142,7 +141,7 @@ func TestWorkersLetSuspectsWait(t *testing.T) {
 // Random jobs of random networks that leave at random: never over the bound, nobody forgotten.
 func TestWorkersAtRandom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := &workers{total: 3, free: 3}
+		w := &Workers{total: 3, free: 3}
 		contexts := []context.Context{t.Context(), suspected(t), proven(t)}
 		var wg sync.WaitGroup
 		var running, served atomic.Int64
@@ -173,49 +172,4 @@ func TestWorkersAtRandom(t *testing.T) {
 			t.Errorf("left: %+v after %d", w, served.Load())
 		}
 	})
-}
-
-// Two hundred guessers of one address keep the workers busy: a login from another address is served after
-// few of their hashes, and a session that is logged in goes on with its work meanwhile.
-func TestGuessersStarveNobody(t *testing.T) {
-	f := open(t, users(t, "bob:"+field(t, "ARGON2ID", "x")+"\nalice:"+bcrypt5+"\n"), nil)
-	var hashes, work atomic.Int64
-	f.ran = func(scheme.Hash) { hashes.Add(1) }
-	ctx, cancel := context.WithCancel(t.Context())
-	var wg sync.WaitGroup
-	for range 200 {
-		wg.Go(func() {
-			for ctx.Err() == nil {
-				_, err := f.CheckPassword(ctx, auth.Attempt{User: "bob", Password: "guess", Remote: away})
-				if !errors.Is(err, auth.ErrRejected) && ctx.Err() == nil {
-					t.Error(err)
-				}
-			}
-		})
-	}
-	wg.Go(func() {
-		for ctx.Err() == nil {
-			work.Add(1)
-			runtime.Gosched()
-		}
-	})
-	for hashes.Load() < 5 {
-		runtime.Gosched()
-	}
-	for range 5 {
-		before := hashes.Load()
-		expect(t, f, "alice", "a secret", "alice ")
-		if n := hashes.Load() - before; n > 2*f.hashing.total+4 { // those that run, one of the other address, alice's, and what runs until we look
-			t.Errorf("alice waited for %d hashes", n)
-		}
-	}
-	for hashes.Load() < 40 {
-		runtime.Gosched()
-	}
-	cancel()
-	wg.Wait()
-	if work.Load() < 10*hashes.Load() {
-		t.Errorf("%d rounds of work beside %d hashes", work.Load(), hashes.Load())
-	}
-	t.Logf("%d rounds of work beside %d hashes", work.Load(), hashes.Load())
 }

@@ -1,0 +1,3 @@
+module dewey-pam
+
+go 1.26.0
