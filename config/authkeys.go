@@ -109,7 +109,7 @@ var authKeys = slices.Concat(
 		option("recipient_query", text(anyText), "", func(a *Auth) *string { return &a.RecipientQuery },
 			"the same for mail that comes in; empty: user_query"),
 		option("keep_case", boolean, "false", func(a *Auth) *bool { return &a.KeepCase },
-			"whether queries get names as they were given; else in ASCII lower case"),
+			"whether queries get names as they were given, and must return the column user; else in ASCII lower case"),
 		option("ca_file", text(optionalTemplate), "", func(a *Auth) *string { return &a.CAFile },
 			"a PEM file with those who sign the server's certificate; empty: what the dsn says, or the system's"),
 		option("connections", number(1, 1000), "8", func(a *Auth) *int { return &a.Connections },
