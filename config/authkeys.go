@@ -77,7 +77,7 @@ var authKeys = slices.Concat(
 		option("user_attribute", text(anyText), "", func(a *Auth) *string { return &a.UserAttribute },
 			"what has the user's name; empty: the name that was given"),
 		option("keep_case", boolean, "false", func(a *Auth) *bool { return &a.KeepCase },
-			"whether that name stays as it was given; else it becomes ASCII lower case, so that Bob and bob have one maildrop"),
+			"whether a name keeps its capitals: as user_attribute has it, which must then be set; without user_attribute a name becomes ASCII lower case"),
 		option("password_attribute", text(anyText), "userPassword", func(a *Auth) *string { return &a.PasswordAttribute },
 			"what has the hash, for mode = \"lookup\""),
 		option("home_attribute", text(anyText), "", func(a *Auth) *string { return &a.HomeAttribute },
