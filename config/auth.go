@@ -269,6 +269,9 @@ var authChecks = map[string]func(c *Config, a *Auth, report func(key, wrong, rig
 		if a.GroupFilter != "" && a.GroupBase == "" {
 			report("group_filter", "needs group_base", `write where groups are, such as group_base = "ou=groups,dc=example,dc=org"`)
 		}
+		if a.KeepCase && a.UserAttribute == "" {
+			report("keep_case", "needs user_attribute: directories take Bob for bob, and each would be a maildrop", `write what has the user's one name, such as user_attribute = "uid", or leave keep_case out`)
+		}
 		if (a.BindDN == "") != (a.BindPasswordFile == "") {
 			report("bind_dn", "needs bind_password_file, and the other way round", "write both or none")
 		}

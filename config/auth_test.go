@@ -113,6 +113,25 @@ func TestAuth(t *testing.T) {
 	}
 }
 
+// What is printed is shown to others: a dsn, which may have a password in it, is not, and can't be taken for a value.
+func TestPrintHidesDSN(t *testing.T) {
+	const table = "[[auth]]\nkind = \"sql\"\ndriver = \"postgres\"\nuser_query = \"SELECT 1\"\n"
+	c, err := load(t, table+"dsn = \"postgres://dewey:verysecret@db.example.org/mail\"\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if err := c.Print(&out); err != nil || strings.Contains(out.String(), "verysecret") || !strings.Contains(out.String(), "\n# dsn is not shown: ") || !strings.Contains(out.String(), ".toml:5\n") {
+		t.Errorf("%v\n%s", err, &out)
+	}
+	if _, err := load(t, out.String()); err == nil || !strings.Contains(err.Error(), "auth.dsn: is to be given") {
+		t.Errorf("what was printed gives %v", err)
+	}
+	if other, err := load(t, table+"dsn = \"postgres://dewey:another@db.example.org/mail\"\n"); err != nil || !slices.Equal(Changed(c, other), []string{"auth"}) {
+		t.Errorf("another password is no change: %v", err)
+	}
+}
+
 // Without tables the users file is the one backend, and is printed as such.
 func TestAuthDefault(t *testing.T) {
 	c := defaults()

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -49,6 +50,9 @@ func FuzzParse(f *testing.F) {
 		var first, second bytes.Buffer
 		if err := c.Print(&first); err != nil {
 			t.Fatal(err)
+		}
+		if slices.ContainsFunc(c.Auth, func(a Auth) bool { return a.DSN != "" }) {
+			return // hidden
 		}
 		again, problems := parse("dewey.toml", first.Bytes(), nil)
 		if len(problems) > 0 {

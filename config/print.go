@@ -6,8 +6,12 @@ import (
 	"strings"
 )
 
-// Print writes the whole configuration as a TOML file that gives the same one again. A comment at
-// the end of each line says where its value came from.
+// hidden is what Print writes in place of a value that may have a password in it: a comment, which no reader of TOML takes
+// for a value.
+const hidden = "# %s is not shown: it may have a password in it # %s\n"
+
+// Print writes the whole configuration as a TOML file that gives the same one again, but for each auth.dsn that is set:
+// it is hidden. A comment at the end of each line says where its value came from.
 func (c *Config) Print(w io.Writer) error {
 	var b strings.Builder
 	in := ""
@@ -22,6 +26,10 @@ func (c *Config) Print(w io.Writer) error {
 	for _, a := range c.Backends() {
 		fmt.Fprintf(&b, "\n[[%s]]\n", authTable)
 		for _, k := range authKeysOf(a.Kind) {
+			if k.name == "dsn" && a.DSN != "" {
+				fmt.Fprintf(&b, hidden, k.name, a.Source(k.name))
+				continue
+			}
 			fmt.Fprintf(&b, "%s = %s # %s\n", k.name, k.show(&a), a.Source(k.name))
 		}
 	}

@@ -197,7 +197,7 @@ func (o options) name(user string, login bool) frame {
 	if a.kind != sayKnown || !login {
 		return a
 	}
-	return o.talk(a, nil, "")
+	return o.talk(a, true, nil, "")
 }
 
 // password proves a user. One of whom PAM is not asked runs a hash too, so that times tell little (trap 42).
@@ -219,11 +219,12 @@ func (o options) password(user, password, address string) frame {
 	if a.kind != sayKnown {
 		return a
 	}
-	return o.talk(a, p, address)
+	return o.talk(a, listed, p, address)
 }
 
-// talk has a conversation about a user, and returns what comes of it. No password: about his account alone.
-func (o options) talk(a frame, password *C.char, address string) frame {
+// talk has a conversation about a user, whom getpwnam(3) lists or not, and returns what comes of it. No password: about his
+// account alone.
+func (o options) talk(a frame, listed bool, password *C.char, address string) frame {
 	service, free := cString(o.service)
 	defer free()
 	confdir, free := cString(o.confdir)
@@ -241,7 +242,7 @@ func (o options) talk(a frame, password *C.char, address string) frame {
 	if out.account != 0 {
 		stage = "account"
 	}
-	kind, why := verdict(out.status, out.account != 0), ""
+	kind, why := verdict(out.status, listed || out.account != 0), ""
 	if out.refused != 0 {
 		kind, why = sayError, "; the service asks for more than a password"
 	}
@@ -263,15 +264,17 @@ func (o options) proven(name string, a frame) frame {
 	return known(name, "")
 }
 
-// verdict says what a status of PAM means. What is not listed is a fault of the service or of the machine.
-func verdict(status C.int, account bool) byte {
+// verdict says what a status of PAM means for a user who is known: to getpwnam(3), or by his password, which was right. What
+// is not listed is a fault of the service or of the machine.
+func verdict(status C.int, known bool) byte {
 	switch status {
 	case C.PAM_AUTH_ERR, C.PAM_PERM_DENIED, C.PAM_MAXTRIES, C.PAM_ACCT_EXPIRED, C.PAM_CRED_EXPIRED, C.PAM_NEW_AUTHTOK_REQD, C.PAM_AUTHTOK_EXPIRED:
 		return sayRejected
 	case C.PAM_USER_UNKNOWN:
-		if !account { // there the password was right: nobody else is to be asked
-			return sayUnknown
+		if known { // nobody else is to be asked about the name
+			return sayRejected
 		}
+		return sayUnknown
 	}
 	return sayError
 }

@@ -32,7 +32,11 @@ func (c *Chain) CheckPassword(ctx context.Context, a auth.Attempt) (auth.Identit
 
 // Recipient implements auth.Recipients.
 func (c *Chain) Recipient(ctx context.Context, user string) (auth.Identity, error) {
-	return find(ctx, c, question[auth.Identity]{
+	return find(ctx, c, recipient(user))
+}
+
+func recipient(user string) question[auth.Identity] {
+	return question[auth.Identity]{
 		what: askRecipient, user: user, identity: itself,
 		ask: func(l *link) func(context.Context) (auth.Identity, error) {
 			users, ok := l.Users.(auth.Recipients)
@@ -41,7 +45,7 @@ func (c *Chain) Recipient(ctx context.Context, user string) (auth.Identity, erro
 			}
 			return func(ctx context.Context) (auth.Identity, error) { return users.Recipient(ctx, user) }
 		},
-	})
+	}
 }
 
 // Find implements auth.Directory.
@@ -93,8 +97,14 @@ func (c *Chain) Authorize(ctx context.Context, id auth.Identity, as string) (aut
 				}
 			},
 		})
-		if !errors.Is(err, errSkipped) {
-			return other, err
+		if err == nil {
+			err = s.first(ctx, l, askAuthorize, "", other)
+		}
+		switch {
+		case err == nil:
+			return other, nil
+		case !errors.Is(err, errSkipped):
+			return auth.Identity{}, err
 		}
 	}
 	return auth.Identity{}, fmt.Errorf("auth: nobody acts as another there: %w", auth.ErrRejected)
@@ -170,6 +180,15 @@ func (c *Chain) Secret(ctx context.Context, user, mechanism string, remote netip
 			refusal = err
 			break
 		}
+		if err == nil {
+			switch err = s.first(ctx, l, askSecret, user, got.Identity); {
+			case err == nil:
+				return got, nil
+			case errors.Is(err, auth.ErrRejected):
+				return s.madeUp(ctx, user, mechanism, remote, err)
+			}
+			return auth.Secret{}, err
+		}
 		if !errors.Is(err, auth.ErrUnknownUser) {
 			return got, err
 		}
@@ -238,6 +257,9 @@ func (c *Chain) CheckToken(ctx context.Context, t auth.Token) (auth.Identity, er
 				return func(ctx context.Context) (auth.Identity, error) { return users.CheckToken(ctx, t) }
 			},
 		})
+		if err == nil {
+			err = s.first(ctx, l, askToken, "", id)
+		}
 		switch {
 		case err == nil:
 			return id, nil

@@ -217,15 +217,48 @@ func find[T any](ctx context.Context, c *Chain, q question[T]) (T, error) {
 	unknown := fmt.Errorf("auth: no backend is asked about such a name: %w", auth.ErrUnknownUser)
 	for _, l := range s.links {
 		got, err := pose(ctx, s, l, q)
+		if err == nil {
+			err = s.first(ctx, l, q.what, q.user, *q.identity(&got))
+		}
 		switch {
 		case errors.Is(err, errSkipped):
 		case errors.Is(err, auth.ErrUnknownUser):
 			unknown = err
+		case err != nil:
+			return none, err
 		default:
-			return got, err
+			return got, nil
 		}
 	}
 	return none, unknown
+}
+
+// first says whether the user whom a backend's answer names, where that is another name than was asked about, is its own
+// by the rule of the chain too: of its domains, and known to none that comes before. A maildrop goes by that name.
+func (s *set) first(ctx context.Context, l *link, what, asked string, id auth.Identity) error {
+	if id.User == asked || id.Backend != l.Name { // that one asked the others
+		return nil
+	}
+	if !l.serves(id.User) {
+		return s.named(l, fmt.Errorf("it says that %q is %q, which is of none of its domains", asked, id.User))
+	}
+	for _, before := range s.links {
+		if before == l {
+			break
+		}
+		_, err := pose(ctx, s, before, named(id.User, netip.Addr{}))
+		if what == askRecipient || errors.Is(err, errSkipped) {
+			_, err = pose(ctx, s, before, recipient(id.User))
+		}
+		switch {
+		case errors.Is(err, errSkipped), errors.Is(err, auth.ErrUnknownUser):
+		case err == nil, errors.Is(err, auth.ErrRejected):
+			return s.named(l, fmt.Errorf("it says that %q is %q, who is the user of %s, which comes before: %w", asked, id.User, before.Name, auth.ErrRejected))
+		default:
+			return err
+		}
+	}
+	return nil
 }
 
 var errSkipped = errors.New("auth: the backend is not asked")

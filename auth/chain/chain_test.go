@@ -294,6 +294,22 @@ func TestCallerGivesUp(t *testing.T) {
 	})
 }
 
+// A panic of which the caller does not learn any more is in the log.
+func TestPanicOfALateAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		c := New(slog.New(slog.NewTextHandler(&log, nil)), Backend{Name: "one", Timeout: time.Second, Users: auth.PasswordFunc(func(context.Context, auth.Attempt) (auth.Identity, error) {
+			time.Sleep(time.Minute)
+			panic("oops")
+		})})
+		expect(t, c, "ann", "1", "fault")
+		c.Close(t.Context())
+		if !strings.Contains(log.String(), "panic=oops") || !strings.Contains(log.String(), "backend=one") || !strings.Contains(log.String(), "TestPanicOfALateAnswer") {
+			t.Error(log.String())
+		}
+	})
+}
+
 // A panic is the caller's, as without a chain; the slot is free again.
 func TestPanic(t *testing.T) {
 	c := New(nil, Backend{Name: "one", Calls: 1, Users: auth.PasswordFunc(func(context.Context, auth.Attempt) (auth.Identity, error) { panic("oops") })})

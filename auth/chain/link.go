@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"sync/atomic"
 	"time"
 
@@ -62,14 +63,21 @@ func bounded[T any](ctx context.Context, s *set, l *link, answer func(context.Co
 		err      error
 		panicked any
 	}
-	done := make(chan result, 1)
+	done, left := make(chan result), make(chan struct{})
+	defer close(left)
 	s.more()
 	go func() {
 		var r result
 		defer func() {
 			r.panicked = recover()
 			leave()
-			done <- r
+			select {
+			case done <- r:
+			case <-left:
+				if r.panicked != nil { // nobody else says so
+					l.log.Error("panic in an auth backend", "backend", l.Name, "panic", r.panicked, "stack", string(debug.Stack()))
+				}
+			}
 			s.release()
 		}()
 		r.got, r.err = answer(limited)

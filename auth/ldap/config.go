@@ -49,7 +49,8 @@ type Config struct {
 
 	// UserAttribute has the user's name. Empty: the name that was asked for, which then is of visible ASCII alone.
 	UserAttribute string
-	// KeepCase leaves the name that was asked for as it is; else it becomes ASCII lower case.
+	// KeepCase needs UserAttribute, whose value is the name with its capitals. Without UserAttribute the name that was asked
+	// for becomes ASCII lower case.
 	KeepCase bool
 	// PasswordAttribute has hashes, for ModeLookup; any of several may fit. Empty: "userPassword".
 	PasswordAttribute string
@@ -136,6 +137,9 @@ func (c *Config) check() (*plan, error) {
 		bad("bind_dn and its password belong together; both, or none to search as nobody, would be right")
 	case c.GroupFilter != "" && c.GroupBase == "":
 		bad(`group_filter without group_base; group_base = "ou=groups,dc=example,dc=org" would be right`)
+	case c.KeepCase && c.UserAttribute == "":
+		// A directory takes Bob for bob: uid is matched by caseIgnoreMatch. RFC 4519 section 2.39.
+		bad("with keep_case Bob and bob would be two maildrops of one user; user_attribute, which has his one name, would be right")
 	case c.Mode == ModeLookup && c.BindDN == "":
 		bad("mode %q reads password hashes, which nobody may without a bind_dn; one that may would be right", ModeLookup)
 	}

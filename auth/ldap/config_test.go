@@ -89,6 +89,8 @@ func TestConfigErrors(t *testing.T) {
 		"half a name":                    {func(c *ldap.Config) { c.UserAttribute, c.Filter = "", "(uid={local})" }, "many names are one user"},
 		"half a name, and its attribute": {func(c *ldap.Config) { c.Filter = "(uid={local})" }, ""},
 		"both halves":                    {func(c *ldap.Config) { c.UserAttribute, c.Filter = "", "(&(uid={local})(o={domain}))" }, ""},
+		"capitals":                       {func(c *ldap.Config) { c.UserAttribute, c.KeepCase = "", true }, "user_attribute"},
+		"capitals of an attribute":       {func(c *ldap.Config) { c.KeepCase = true }, ""},
 		"two ways to a user":             {func(c *ldap.Config) { c.UserAttribute, c.RecipientFilter = "", "(mail={user})" }, "user_attribute"},
 	} {
 		c := ldap.Config{

@@ -169,9 +169,7 @@ func (b *Backend) identity(user string, e *goldap.Entry) (id auth.Identity, err 
 	var ok bool
 	switch id.User, ok = value(b.config.UserAttribute); {
 	case b.config.UserAttribute == "":
-		if id.User = user; !b.config.KeepCase {
-			id.User = lower(user)
-		}
+		id.User = lower(user)
 	case !ok:
 		bad(b.config.UserAttribute, "is missing; the user's name")
 	case id.User == "" || len(id.User) > maxName || !utf8.ValidString(id.User) || strings.ContainsFunc(id.User, control):

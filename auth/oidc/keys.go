@@ -20,6 +20,8 @@ import (
 const (
 	// An unknown key is looked for this long after the last look at the earliest (trap 47).
 	keysPause = 10 * time.Second
+	// While there are none at all nobody comes in, so they are asked for again sooner.
+	keysNone = time.Second
 	// Keys are fetched anew when they are so old, since one may have been withdrawn.
 	keysAge = time.Hour
 	// While they can't be, the last good ones serve: by then no token is left that they signed.
@@ -115,7 +117,7 @@ func (s *keySet) failing() bool {
 func (s *keySet) current(ctx context.Context, age, pause time.Duration) ([]jose.JSONWebKey, error) {
 	s.mu.Lock()
 	now := time.Now()
-	if now.Sub(s.fetched) >= age && (s.err == nil || now.Sub(s.tried) >= pause || now.Sub(s.fetched) >= keysLast && now.Sub(s.tried) >= keysPause) {
+	if now.Sub(s.fetched) >= age && (s.err == nil || now.Sub(s.tried) >= pause || now.Sub(s.fetched) >= keysLast && now.Sub(s.tried) >= keysNone) {
 		if s.running == nil {
 			s.running = make(chan struct{})
 			go s.fetch(context.WithoutCancel(ctx))

@@ -47,6 +47,7 @@ const maxIdle = 3 * time.Second
 type conn struct {
 	net.Conn
 	number uint64 // of the last request
+	spent  bool   // its deadline has passed, or is about to
 }
 
 // An answer is what a worker says.
@@ -61,7 +62,7 @@ type failure struct {
 	at  time.Time
 }
 
-// ask asks a worker. One that has ended since it was last asked is replaced, once.
+// ask asks a worker. If one that was kept has ended since, another is asked, until one is new: then its end is the answer.
 func (b *Backend) ask(ctx context.Context, what byte, texts []string) (answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, b.c.Timeout)
 	defer cancel()
@@ -138,7 +139,7 @@ func (b *Backend) open(ctx context.Context) (*conn, error) {
 // keep keeps a connection for the next request.
 func (b *Backend) keep(c *conn) {
 	b.mu.Lock()
-	keep := !b.closed && c.number < mostUses
+	keep := !b.closed && !c.spent && c.number < mostUses
 	if keep {
 		b.idle = append(b.idle, c)
 	}
@@ -192,6 +193,7 @@ func (c *conn) ask(ctx context.Context, what byte, texts []string) (answer, erro
 	if _, err = c.Write(data); err == nil {
 		var a answer
 		if a, err = readAnswer(c, c.number); err == nil {
+			c.spent = !stop() // the caller left as the answer came
 			return a, nil
 		}
 	}

@@ -307,6 +307,47 @@ func TestNonsense(t *testing.T) {
 	}
 }
 
+// A leaving is a connection whose caller leaves as an answer comes.
+type leaving struct {
+	net.Conn
+	leave context.CancelFunc
+}
+
+func (l leaving) Read(p []byte) (int, error) {
+	l.leave()
+	return l.Conn.Read(p)
+}
+
+// A connection whose caller left as the answer came is not kept: its deadline has passed, or will in the next one's use.
+func TestLeavingCaller(t *testing.T) {
+	for _, leaves := range []bool{true, false} {
+		ours, theirs := net.Pipe()
+		go func() {
+			_, _ = theirs.Read(make([]byte, 4096))
+			_, _ = theirs.Write(frame(version, sayKnown, 1, "mrose", ""))
+		}()
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		leave := cancel
+		if !leaves {
+			leave = func() {}
+		}
+		b, c := &Backend{helper: new(helper)}, &conn{Conn: leaving{undisturbed{ours}, leave}}
+		if a, err := c.ask(ctx, askName, []string{"mrose"}); err != nil || a.kind != sayKnown {
+			t.Fatalf("%+v, %v", a, err)
+		}
+		if b.keep(c); (len(b.idle) == 0) != leaves {
+			t.Errorf("the caller leaves: %t; %d kept", leaves, len(b.idle))
+		}
+		_, _ = ours.Close(), theirs.Close()
+	}
+}
+
+// An undisturbed connection has no deadline, so that the answer comes before it.
+type undisturbed struct{ net.Conn }
+
+func (undisturbed) SetDeadline(time.Time) error { return nil }
+
 // Whatever comes, it is an answer to what was asked or an error, and nothing is read past it.
 func FuzzReadAnswer(f *testing.F) {
 	f.Add(frame(version, sayKnown, 7, "mrose", "/home/mrose"))

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"dewey/auth"
 )
@@ -201,9 +202,9 @@ func (b *Backend) find(ctx context.Context, what byte, user string) (auth.Identi
 }
 
 // name is the one that is asked for. Control characters and slashes are nobody's: modules make log lines and names of
-// files of it (trap 41).
+// files of it (trap 41). What is not UTF-8 is nobody's either: a Maildir could not be called so.
 func (b *Backend) name(user string) (string, error) {
-	if user == "" || len(user) > maxName || user == "." || user == ".." || strings.ContainsFunc(user, func(r rune) bool { return r < ' ' || r == 0x7f || r == '/' }) {
+	if user == "" || len(user) > maxName || !utf8.ValidString(user) || user == "." || user == ".." || strings.ContainsFunc(user, func(r rune) bool { return r < ' ' || r == 0x7f || r == '/' }) {
 		return "", fmt.Errorf("pam: no name that a user of the system can have: %w", auth.ErrUnknownUser)
 	}
 	if b.c.KeepCase {

@@ -50,7 +50,7 @@ func TestStatuses(t *testing.T) {
 		{"success", "new_authtok_reqd", rejected},
 		{"success", "perm_denied", rejected},
 		{"success", "auth_err", rejected},
-		{"success", "user_unknown", cantTell}, // the password was right: no other backend is to be asked
+		{"success", "user_unknown", rejected}, // the password was right: no other backend is to be asked
 		{"success", "authinfo_unavail", cantTell},
 		{"success", "system_err", cantTell},
 	} {
@@ -104,7 +104,7 @@ func TestRenamed(t *testing.T) {
 
 func TestNames(t *testing.T) {
 	f := newFixture(t, permit, nil)
-	for _, name := range []string{"", ".", "..", "a/b", "../etc/passwd", "a\nb", "a\tb", "a\x00b", "\x7f", strings.Repeat("x", 256)} {
+	for _, name := range []string{"", ".", "..", "a/b", "../etc/passwd", "a\nb", "a\tb", "a\x00b", "\x7f", "a\xff", "a\xc3", strings.Repeat("x", 256)} {
 		f.expect(unknown, name, "a secret")
 	}
 	for _, name := range []string{"root", "ROOT", "daemon", "nobody"} { // PAM would let in all

@@ -95,6 +95,24 @@ func TestUnix(t *testing.T) {
 	f.expect(unknown, "deweytest6", "a secret")
 }
 
+// Whom getpwnam(3) knows and PAM does not is nobody's user, and not one of another backend.
+func TestKnownToTheSystemAlone(t *testing.T) {
+	if !needsRoot(t) {
+		return
+	}
+	addUser(t, "deweytest1", "a secret")
+	for _, virtual := range []bool{false, true} {
+		f := newFixture(t, permit, func(c *Config) { c.Virtual = virtual })
+		for _, statuses := range []struct{ auth, account, find string }{{"user_unknown", "success", in}, {"success", "user_unknown", rejected}} {
+			f.service("dewey", fmt.Sprintf("auth required pam_debug.so auth=%s\naccount required pam_debug.so acct=%s\n", statuses.auth, statuses.account))
+			f.expect(rejected, "deweytest1", "a secret")
+			if _, err := f.Find(t.Context(), "deweytest1", netip.Addr{}); !virtual && outcome(err) != statuses.find {
+				t.Errorf("find, account %s: %v; want %s", statuses.account, err, statuses.find)
+			}
+		}
+	}
+}
+
 // Who is unknown takes as long as who has a wrong password; pam_unix itself answers for him at once. What is compared is
 // the processor's time: the machine may be busy.
 func TestTrap42Times(t *testing.T) {

@@ -34,6 +34,9 @@ type Options struct {
 
 	// Remember is how long a password that was found right need not be hashed again; 0: it is each time.
 	Remember time.Duration
+	// Others says that there are other users elsewhere: while there has been no file, and its folder is there, nobody is a
+	// user of it, and Recipient says so.
+	Others bool
 	// Key, of 32 octets, makes what unknown names are shown the same after a restart. Nil: a random one.
 	Key []byte
 }
@@ -47,9 +50,10 @@ func (o Options) set() scheme.Set {
 
 // A File is a users file that answers logins. Many goroutines may use it at once.
 type File struct {
-	path string
-	set  scheme.Set
-	log  *slog.Logger
+	path   string
+	others bool
+	set    scheme.Set
+	log    *slog.Logger
 
 	state   atomic.Pointer[state]
 	reading chan struct{} // holds one token; who reads the file takes it
@@ -95,6 +99,7 @@ func Open(path string, opts Options) (*File, error) {
 	}
 	f := &File{
 		path:     path,
+		others:   opts.Others,
 		set:      opts.set(),
 		log:      opts.Logger,
 		reading:  make(chan struct{}, 1),

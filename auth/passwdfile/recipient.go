@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 
 	"dewey/auth"
@@ -28,6 +30,7 @@ func (f *File) Recipient(ctx context.Context, user string) (auth.Identity, error
 		return auth.Identity{}, fmt.Errorf("passwdfile: %w", err)
 	case known:
 		return e.identity(), nil
+	case !st.read && f.others && isFolder(filepath.Dir(f.path)):
 	case !st.read:
 		return auth.Identity{}, fmt.Errorf("passwdfile: %s: %w", f.path, errNoFile)
 	case failed(st.err):
@@ -36,6 +39,12 @@ func (f *File) Recipient(ctx context.Context, user string) (auth.Identity, error
 		return auth.Identity{}, fmt.Errorf("passwdfile: %w", errFaulty)
 	}
 	return auth.Identity{}, errUnknown
+}
+
+// isFolder says that there is such a folder: else the file may be on a file system that is not mounted.
+func isFolder(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
 }
 
 // stray says whether a line whose user can't be told begins with this name.

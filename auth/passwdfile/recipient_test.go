@@ -3,6 +3,7 @@ package passwdfile
 import (
 	"errors"
 	"os"
+	"path/filepath"
 	"reflect"
 	"testing"
 
@@ -38,6 +39,34 @@ func TestRecipient(t *testing.T) {
 			t.Errorf("%q: %q, not %q", user, got, want)
 		}
 	}
+}
+
+// Where users are elsewhere too, a file that never was has none, but not while its folder is missing; one that vanishes
+// is a fault as ever.
+func TestRecipientOfOthers(t *testing.T) {
+	folder := filepath.Join(t.TempDir(), "etc")
+	path := filepath.Join(folder, "users")
+	f, err := Open(path, Options{Others: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	expect := func(when, want string) {
+		t.Helper()
+		if got := recipient(t, f, "mrose"); got != want {
+			t.Errorf("%s: %q, not %q", when, got, want)
+		}
+	}
+	expect("no folder", "fault")
+	if err := os.Mkdir(folder, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	expect("no file", "rejected")
+	write(t, path, "mrose:{PLAIN}x\n")
+	expect("a file", "mrose ")
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	expect("vanished", "fault")
 }
 
 // Unknown is said only of a file that can be read: it bounces mail.

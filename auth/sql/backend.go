@@ -253,13 +253,20 @@ func (b *Backend) ask(ctx context.Context, q query, name string) (record, error)
 	if err != nil {
 		return record{}, fmt.Errorf("sql: the row of %q: %w", asked, err)
 	}
-	if !rec.has(colUser) && !q.whole() && strings.Contains(asked, "@") {
+	switch {
+	case rec.has(colUser):
+	case !q.whole() && strings.Contains(asked, "@"):
 		return record{}, fmt.Errorf("sql: the row of %q: %w", asked, errPart)
+	case asked != lower(asked): // MySQL finds bob for it
+		return record{}, fmt.Errorf("sql: the row of %q: %w", asked, errCase)
 	}
 	return rec, nil
 }
 
-var errPart = errors.New("the query asks for a part of the name alone, and there is no column user, so that many names are one user; SELECT name AS user would be right")
+var (
+	errPart = errors.New("the query asks for a part of the name alone, and there is no column user, so that many names are one user; SELECT name AS user would be right")
+	errCase = errors.New("the case of names is kept, and there is no column user, so that Bob may be bob; SELECT name AS user would be right")
+)
 
 // lower changes A to Z and nothing else, so that no two names of other scripts fall together.
 func lower(name string) string {

@@ -217,6 +217,21 @@ func TestNamesOfWhichAPartIsAsked(t *testing.T) {
 	})
 }
 
+// Where a database finds bob for BOB, and names keep their case, they are not two users.
+func TestKeepCase(t *testing.T) {
+	each(t, func(t *testing.T, d database) {
+		b := open(t, Config{Driver: d.kind, DSN: d.dsn, UserQuery: "SELECT secret AS password FROM users WHERE LOWER(name) = LOWER({user})", KeepCase: true})
+		if id, err := login(t, b, "bob", "tanstaaf"); err != nil || id.User != "bob" {
+			t.Errorf("%+v, %v", id, err)
+		}
+		id, err := login(t, b, "BOB", "tanstaaf")
+		if id.User != "" {
+			t.Errorf("%+v", id)
+		}
+		faults(t, err)
+	})
+}
+
 // Whoever is asked for, a hash is run, so that times don't tell who is there. Trap 42.
 func TestUnknownNamesRunAHash(t *testing.T) {
 	workers := scheme.NewWorkers()

@@ -44,8 +44,9 @@ type opened struct {
 // A usersFile is a passwd-file of the chain.
 type usersFile struct {
 	*passwdfile.File
-	path string
-	weak bool
+	path   string
+	weak   bool
+	others bool // passwdfile.Options.Others
 }
 
 // newBackends makes a chain without any yet.
@@ -200,7 +201,7 @@ func (b *backends) link(c *config.Config, a config.Auth, o *opened) (chain.Backe
 func (b *backends) usersFile(c *config.Config, a *config.Auth, o *opened) (*passwdfile.File, error) {
 	path, weak := usersPath(c, a)
 	for _, f := range b.current().files {
-		if f.path == path && f.weak == weak {
+		if f.path == path && f.weak == weak && f.others == others(c) {
 			o.files = append(o.files, f)
 			return f.File, nil
 		}
@@ -213,7 +214,7 @@ func (b *backends) usersFile(c *config.Config, a *config.Auth, o *opened) (*pass
 	if err != nil {
 		return nil, err
 	}
-	o.files = append(o.files, usersFile{f, path, weak})
+	o.files = append(o.files, usersFile{f, path, weak, others(c)})
 	return f, nil
 }
 
@@ -229,8 +230,11 @@ func (b *backends) openUsers(c *config.Config, a *config.Auth, name string, weak
 		}
 		b.log.Warn("no users yet; add one: dewey user add NAME", "file", name)
 	}
-	return passwdfile.Open(name, passwdfile.Options{Logger: b.log, Weak: weak, Remember: c.Login.Remember, Key: b.key}) //nolint:wrapcheck // names the file and the line of each error
+	return passwdfile.Open(name, passwdfile.Options{Logger: b.log, Weak: weak, Remember: c.Login.Remember, Others: others(c), Key: b.key}) //nolint:wrapcheck // names the file and the line of each error
 }
+
+// others says that users are elsewhere too.
+func others(c *config.Config) bool { return len(c.Auth) > 1 }
 
 // usersPath says where a passwd-file is, and whether weak schemes are taken in it.
 func usersPath(c *config.Config, a *config.Auth) (path string, weak bool) {

@@ -154,7 +154,7 @@ func TestKeepCase(t *testing.T) {
 	folder := t.TempDir()
 	users, file := filepath.Join(folder, "users.sqlite"), filepath.Join(folder, "dewey.toml")
 	database(t, users, "Bob", "bobs")
-	table := "[[auth]]\nkind = 'sql'\ndriver = 'sqlite'\ndsn = '" + users + "'\nuser_query = 'SELECT password FROM users WHERE name = {user}'\n"
+	table := "[[auth]]\nkind = 'sql'\ndriver = 'sqlite'\ndsn = '" + users + "'\nuser_query = 'SELECT name AS user, password FROM users WHERE name = {user}'\n"
 	for keep, want := range map[string]string{"false": "", "true": "Bob"} {
 		write(t, file, table+"keep_case = "+keep+"\n")
 		c, err := config.Load(file, nil)

@@ -109,9 +109,9 @@ func TestOAuthPage(t *testing.T) {
 	check("ann@example.org", good, 0, "1 ")
 	provider.Fail(nil)
 
-	// A reload takes the second configuration: tokens are asked about, and users are in users.file.
+	// A reload takes the second configuration: tokens are asked about.
 	write(t, file, strings.Split(blocks[0], "[[auth]]")[0]+blocks[1]+"ca_file = \""+folder+"/id-ca.pem\"\n")
-	addUser(t, data, "zoe@example.org")
+	write(t, filepath.Join(folder, "users"), "zoe@example.org:{PLAIN}x\n")
 	deliver(t, data, "zoe@example.org", "1.a", "Subject: one\n\nbody\n")
 	p.signal(syscall.SIGHUP)
 	p.wait("msg=reloaded")
