@@ -185,7 +185,7 @@ func (r *reach) url(text string) {
 	r.host(port)
 }
 
-// lookUp adds what looking up a host needs: an answer that is too long for UDP comes by TCP. RFC 7766 section 5.
+// lookUp adds what looking up a host needs: an answer that is too long for UDP comes by TCP.
 func (r *reach) lookUp() {
 	r.names, r.ports = true, append(r.ports, 53)
 }

@@ -60,7 +60,7 @@ func TestReach(t *testing.T) {
 		t.Error(err)
 	}
 	var r reach
-	r.url("ldaps://ldap.example.org") // a long answer of the name server comes by TCP: RFC 7766 section 5
+	r.url("ldaps://ldap.example.org") // a long answer of the name server comes by TCP
 	if err := (reach{names: true, ports: []uint16{53, 636}}).within(r); err != nil {
 		t.Error(err)
 	}
