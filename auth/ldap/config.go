@@ -138,7 +138,7 @@ func (c *Config) check() (*plan, error) {
 	case c.GroupFilter != "" && c.GroupBase == "":
 		bad(`group_filter without group_base; group_base = "ou=groups,dc=example,dc=org" would be right`)
 	case c.KeepCase && c.UserAttribute == "":
-		// A directory takes Bob for bob: uid is matched by caseIgnoreMatch. RFC 4519 section 2.39.
+		// A directory takes Bob for bob: uid, cn and mail are compared without regard to capitals.
 		bad("with keep_case Bob and bob would be two maildrops of one user; user_attribute, which has his one name, would be right")
 	case c.Mode == ModeLookup && c.BindDN == "":
 		bad("mode %q reads password hashes, which nobody may without a bind_dn; one that may would be right", ModeLookup)

@@ -133,6 +133,22 @@ func TestBackendsConfined(t *testing.T) {
 	// Another port is out of reach, and all stays as it was.
 	write(t, file, strings.Replace(configured, hanging, "127.0.0.1:1", 1))
 	p.signal(syscall.SIGHUP)
+	p.wait("configuration stays as it was", "port 1,", "restart dewey")
+	wantPass(t, address, "bob", "bobs", "+OK")
+	// So is another folder, of a database or of certificates.
+	other := filepath.Join(folder+".other", "users.sqlite")
+	if err := os.Mkdir(filepath.Dir(other), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(filepath.Dir(other)) })
+	database(t, other, "eve", "eves")
+	elsewhere := "[[auth]]\nname = 'other'\nkind = 'sql'\ndriver = 'sqlite'\ndsn = '" + other + "'\nuser_query = 'SELECT password FROM users WHERE name = {user}'\n"
+	write(t, file, configured+elsewhere)
+	p.signal(syscall.SIGHUP)
+	p.wait("configuration stays as it was", filepath.Dir(other), "restart dewey")
+	write(t, file, strings.Replace(configured, "kind = 'ldap'\n", "kind = 'ldap'\nca_file = '"+other+"'\n", 1))
+	p.signal(syscall.SIGHUP)
+	p.wait("configuration stays as it was", other+": permission denied")
 	p.wait("configuration stays as it was", "restart dewey")
 	wantPass(t, address, "bob", "bobs", "+OK")
 	// A backend less is as it was.
@@ -172,7 +188,7 @@ func TestKeepCase(t *testing.T) {
 		b.closing()
 	}
 	for text, good := range map[string]bool{
-		"kind = 'ldap'\nurls = ['ldap://127.0.0.1']\nbase = 'dc=x'\nfilter = '(uid={user})'\n": true, "kind = 'pam'\n": true,
+		"kind = 'ldap'\nurls = ['ldap://127.0.0.1']\nbase = 'dc=x'\nfilter = '(uid={user})'\nuser_attribute = 'uid'\n": true, "kind = 'pam'\n": true,
 		"kind = 'passwd-file'\n": false, "kind = 'dovecot'\n": false,
 	} {
 		write(t, file, "[[auth]]\n"+text+"keep_case = true\n")

@@ -47,9 +47,9 @@ type daemon struct {
 	started      *config.Config // what it was started with: where users and mail are
 	config       *config.Config // what is in effect for the rest
 	users        *backends
-	confined     bool  // by Landlock, to reach
+	confined     bool  // by Landlock
 	lessened     bool  // what it starts now has not the rights that it had at its start
-	reach        reach // of the backends
+	reach        reach // of the backends; if confined, of the process
 	certificates *certificate.Keeper
 	throttle     *auth.Throttle
 	proxies      atomic.Pointer[proxyheader.Proxies]

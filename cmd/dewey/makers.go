@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/url"
 	"os"
@@ -89,7 +90,8 @@ var makers = map[string]func(*backends, *config.Config, *config.Auth, *fileReade
 		if a.IntrospectionURL != "" {
 			r.url(a.IntrospectionURL)
 		} else { // its keys may be at any port, as its configuration says
-			r.any, r.names = true, true
+			r.any = true
+			r.lookUp()
 		}
 		return func() (any, error) { return closingTokens(oidc.New(made)) }, nil
 	},
@@ -183,8 +185,13 @@ func (r *reach) url(text string) {
 	r.host(port)
 }
 
+// lookUp adds what looking up a host needs: an answer that is too long for UDP comes by TCP.
+func (r *reach) lookUp() {
+	r.names, r.ports = true, append(r.ports, 53)
+}
+
 func (r *reach) host(port string) {
-	r.names = true
+	r.lookUp()
 	if n, err := strconv.ParseUint(port, 10, 16); err == nil {
 		r.ports = append(r.ports, uint16(n))
 	}
@@ -214,8 +221,47 @@ func (r *reach) database(driver, dsn string) {
 	}
 }
 
-// within says whether a process that is confined to one reach has the other.
-func (r reach) within(all reach) bool {
-	beyond := func(p uint16) bool { return !slices.Contains(all.ports, p) }
-	return all.any || !r.any && !slices.ContainsFunc(r.ports, beyond)
+// within returns an error if a process that is confined to all lacks something of r. What is not there at all is no lack.
+func (r reach) within(all reach) error {
+	lacks := func(format string, args ...any) error {
+		return fmt.Errorf("auth: a backend needs "+format+", out of this process's reach (process.landlock): restart dewey", args...)
+	}
+	if r.any && !all.any {
+		return lacks("all ports")
+	}
+	for _, p := range r.ports {
+		if !all.any && !slices.Contains(all.ports, p) {
+			return lacks("port %d", p)
+		}
+	}
+	if r.names && !all.names {
+		return lacks("to look up hosts and check certificates")
+	}
+	for _, path := range existing(r.read...) {
+		if !slices.ContainsFunc(all.read, func(folder string) bool { return below(path, folder) }) {
+			return lacks("%s", path)
+		}
+	}
+	return nil
+}
+
+// existing returns the paths that are there, without links.
+func existing(paths ...string) []string {
+	var list []string
+	for _, path := range paths {
+		path = absolute(path)
+		switch resolved, err := filepath.EvalSymlinks(path); {
+		case err == nil:
+			list = append(list, resolved)
+		case !errors.Is(err, fs.ErrNotExist): // it is there, and not to be seen by us
+			list = append(list, path)
+		}
+	}
+	return list
+}
+
+// below says that a path is a folder's, or the folder.
+func below(path, folder string) bool {
+	rest, in := strings.CutPrefix(path, strings.TrimSuffix(folder, "/"))
+	return in && (rest == "" || rest[0] == '/')
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"slices"
@@ -103,8 +104,11 @@ func (d *daemon) backends(c *config.Config) (opened, error) {
 	kept := *c
 	kept.Data, kept.Users, kept.Login.Remember = d.started.Data, d.started.Users, d.started.Login.Remember
 	o, err := d.users.open(&kept)
-	if err == nil && d.confined && !o.reach.within(d.reach) {
-		err = errors.New("auth: a backend is at a port that this process may not connect to (process.landlock): restart dewey")
+	switch {
+	case err == nil && d.confined:
+		err = o.reach.within(d.reach)
+	case d.confined && errors.Is(err, fs.ErrPermission):
+		err = errors.Join(err, errors.New("auth: files that this process did not have at its start may be out of its reach (process.landlock): restart dewey"))
 	}
 	if err == nil {
 		err = d.startable(&kept, o)

@@ -183,7 +183,10 @@ func (d *daemon) cage() error {
 	// The zones of the clock; of /proc, whether the process lives that has locked a uid list; the names of users and
 	// groups, of lmtp.socket_group say, at a reload.
 	read := []string{"/etc/localtime", "/usr/share/zoneinfo", "/proc", "/etc/passwd", "/etc/group"}
-	if d.challenges != nil || d.reach.names { // names of hosts are looked up, and certificates are checked
+	if d.challenges != nil { // ports of any kind, at any host
+		d.reach.any, d.reach.names = true, true
+	}
+	if d.reach.names { // names of hosts are looked up, and certificates are checked
 		read = append(read, "/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/ssl", "/etc/pki", "/usr/share/ca-certificates", "/usr/local/share/ca-certificates")
 	}
 	read = append(read, d.reach.read...)
@@ -199,7 +202,8 @@ func (d *daemon) cage() error {
 			write = append(write, filepath.Dir(path))
 		}
 	}
-	abi, err := d.confine(confine.Cage{Read: read, Write: write, Connect: d.reach.ports, AnyConnect: d.challenges != nil || d.reach.any})
+	d.reach.read = existing(slices.Concat(read, write)...)
+	abi, err := d.confine(confine.Cage{Read: read, Write: write, Connect: d.reach.ports, AnyConnect: d.reach.any})
 	switch {
 	case err != nil && must:
 		return fmt.Errorf("process.landlock: %w", err)
@@ -210,7 +214,7 @@ func (d *daemon) cage() error {
 	case abi == 0:
 		d.log.Info("not confined by Landlock: this kernel has none")
 	default:
-		d.confined, d.lessened = d.challenges == nil, true
+		d.confined, d.lessened = true, true
 		d.log.Debug("confined by Landlock", "version", abi)
 	}
 	return nil

@@ -26,9 +26,42 @@ func (d *daemon) warn(c *config.Config) {
 	if names := needSecrets(c.Login.Mechanisms); len(names) > 0 && !d.users.KeepsSecrets() {
 		d.log.Warn("login.mechanisms lists what is not offered: only passwd-files keep the secrets that it needs; auto offers what all users can log in by", "mechanisms", strings.Join(names, " "))
 	}
+	d.warnOfNames(c)
 	if c.Login.Plaintext == config.PlaintextAlways && slices.ContainsFunc(c.POP3.Listen, reachable) {
 		d.log.Warn("passwords may cross the network as they are: login.plaintext is always; loopback would ask for TLS")
 	}
+}
+
+// warnOfNames tells of backends that know their users by passwords alone and stand before others. Asked for a name they
+// know nobody: the secret, certificate or token of a later backend's user lets him in where theirs has the maildrop.
+func (d *daemon) warnOfNames(c *config.Config) {
+	external := c.TLS.ClientCA != "" && (c.Login.Mechanisms == nil || slices.Contains(c.Login.Mechanisms, "EXTERNAL"))
+	tokens := slices.ContainsFunc(c.Auth, func(a config.Auth) bool { return a.Kind == config.KindOAuth && a.Users == config.UsersChain })
+	for i, a := range c.Auth {
+		if !nameless(&a) {
+			continue
+		}
+		for _, later := range c.Auth[i+1:] {
+			byName := (external || tokens) && later.Kind != config.KindOAuth && !nameless(&later)
+			bySecret := later.Kind == config.KindPasswdFile && len(needSecrets(c.Login.Mechanisms)) > 0
+			if (byName || bySecret) && sharedNames(&a, &later) {
+				d.log.Warn("a backend can't look up names and is not the last: who proves himself without a password is a later backend's user, also by a name of this one's; list it last, or give both domains",
+					"backend", a.Name, "later", later.Name)
+				break
+			}
+		}
+	}
+}
+
+// nameless says that a backend knows users by their passwords alone.
+func nameless(a *config.Auth) bool {
+	return a.Kind == config.KindPAM && a.Recipients == "none" || a.Kind == config.KindDovecot && a.UserdbSocket == ""
+}
+
+// sharedNames says whether a name may be asked of both.
+func sharedNames(a, b *config.Auth) bool {
+	return len(a.Domains) == 0 || len(b.Domains) == 0 ||
+		slices.ContainsFunc(a.Domains, func(d string) bool { return slices.Contains(b.Domains, d) })
 }
 
 // needSecrets are those ways to log in that need more than a password to be checked.
