@@ -24,7 +24,7 @@ test: install-packages ## install what the tests need (apt-get), then run all of
 install-packages: ## install what the tests need (apt-get, by sudo if need be)
 	@scripts/install-packages test/packages.txt
 
-SCRIPTS = .ci/run bench/compare/run demo/run scripts/fuzz scripts/install-packages
+SCRIPTS = .ci/run bench/compare/run demo/run scripts/fuzz scripts/install-packages scripts/keep-corpus
 
 lint: ## look for faults and for the wrong format, also in pam-helper, a module of its own
 	go tool -modfile=tools.mod golangci-lint run
