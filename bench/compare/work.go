@@ -26,8 +26,8 @@ type scale struct {
 
 var (
 	full = scale{
-		Name: "full", Middle: 1000, Large: 100_000, Removed: 10_000, Big: 5_000_000, Huge: 50_000_000, Polls: 4000, Opens: 20, Fetched: 120_000,
-		Delivered: 6000, Idle: []int{100, 1000, 3000, 9000}, IdleRow: 1000, Slow: 20, Hold: 2 * time.Second, Pause: 2500 * time.Millisecond,
+		Name: "full", Middle: 1000, Large: 100_000, Removed: 10_000, Big: 5_000_000, Huge: 50_000_000, Polls: 3000, Opens: 20, Fetched: 60_000,
+		Delivered: 4000, Idle: []int{100, 1000, 3000, 9000}, IdleRow: 1000, Slow: 20, Hold: 2 * time.Second, Pause: 2500 * time.Millisecond,
 	}
 	small = scale{
 		Name: "quick", Middle: 200, Large: 3000, Removed: 1000, Big: 5_000_000, Polls: 200, Opens: 4, Fetched: 4000, Delivered: 200,
