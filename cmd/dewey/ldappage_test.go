@@ -117,6 +117,9 @@ type ldapLogin struct{ user, password, want string }
 // docs/LDAP.md from its beginning to its end as root would follow it: its files, its commands, and each of its configurations
 // in a server, with nothing put in but the machine's names, and nobody for vmail.
 func TestLDAPPage(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Fatal("the page's commands are root's: run this test as root")
+	}
 	folder, err := os.MkdirTemp("", "dewey-ldap") // t.TempDir lies in a folder that is root's alone
 	if err != nil {
 		t.Fatal(err)
@@ -223,6 +226,7 @@ func TestLDAPPage(t *testing.T) {
 			reader.ok("PASS a secret", "1 message")
 			reader.ok("DELE 1")
 			reader.ok("QUIT")
+			_ = reader.conn.Close() // the server waits for that
 			if strings.Contains(block, "remember_outage") { // the last server is down as well
 				d.stop()
 				wantLogin(t, pops, false, right[0])
