@@ -226,7 +226,9 @@ func TestLDAPPage(t *testing.T) {
 			reader.ok("PASS a secret", "1 message")
 			reader.ok("DELE 1")
 			reader.ok("QUIT")
-			_ = reader.conn.Close()                         // the server waits for that
+			for _, over := range []*client{reader, lmtp} { // the server waits for these to close
+				_ = over.conn.Close()
+			}
 			if strings.Contains(block, "remember_outage") { // the last server is down as well
 				d.stop()
 				wantLogin(t, pops, false, right[0])
