@@ -145,6 +145,7 @@ func (s *setup) refused(pop3, user string) {
 		if reply := c.read(); !strings.HasPrefix(reply, "-ERR [AUTH] ") {
 			s.t.Errorf("%s with a wrong password: %q", name, reply)
 		}
+		_ = c.conn.Close() // who is in keeps the server from its end
 	}
 }
 
