@@ -109,6 +109,22 @@ func TestInterrupted(t *testing.T) {
 	}
 }
 
+// What is measured anew comes in the place of what was.
+func TestRecordWith(t *testing.T) {
+	old := &record{Began: "2026-01-01", Took: "1h0m0s", Command: "run", Interrupted: true, Measurements: []*measurement{{Key: "a", Command: "old"}, {Key: "b", Command: "old"}}}
+	all := old.with(&record{Began: "2026-01-02", Took: "1m0s", Command: "run --rows x", Measurements: []*measurement{{Key: "b", Command: "new"}, {Key: "c", Command: "new"}}})
+	var keys []string
+	for _, m := range all.Measurements {
+		keys = append(keys, m.Key+" "+m.Command)
+	}
+	if got, want := strings.Join(keys, ", "), "a old, b new, c new"; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+	if all.Interrupted || all.Began != "2026-01-01" || all.Took != "1h0m0s and 1m0s" || !strings.Contains(all.Command, "--rows x") {
+		t.Errorf("%+v", all)
+	}
+}
+
 type writerFunc func([]byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }

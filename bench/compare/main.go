@@ -21,9 +21,10 @@ type options struct {
 	pairs   int
 	rows    []string // groups of jobs; none: all
 	peers   []string
-	out     string // the folder of BENCHMARKS.md
-	dir     string // where the work's own folder is made
-	command string // as it was called
+	out     string  // the folder of BENCHMARKS.md
+	dir     string  // where the work's own folder is made
+	command string  // as it was called
+	older   *record // measured before: rows that are measured now come in the place of its own; nil: there is none
 	log     io.Writer
 }
 
@@ -51,7 +52,7 @@ func compare(ctx context.Context, args []string, log io.Writer) error {
 	quick := flags.Bool("quick", false, "fewer messages and one pair: to see that all works")
 	rows := flags.String("rows", "", "only these `groups`: "+strings.Join(groups(), ","))
 	peers := flags.String("peers", "dovecot,courier,dewey", "the `servers`")
-	from := flags.String("from", "", "write the report of an older run's results.json, and run nothing")
+	from := flags.String("from", "", "the `results.json` of an older run: write its report, or with --rows measure these anew and keep the others")
 	flags.IntVar(&o.pairs, "pairs", 0, "how `often` each server has its turn (5; 1 with --quick)")
 	flags.StringVar(&o.out, "out", "", "the `folder` to write BENCHMARKS.md and benchmarks/ in (docs; bin/bench-quick with --quick)")
 	flags.StringVar(&o.dir, "dir", os.TempDir(), "the `folder` for the servers' data, on the file system that is to be measured")
@@ -76,7 +77,10 @@ func compare(ctx context.Context, args []string, log io.Writer) error {
 		if err != nil {
 			return err
 		}
-		return r.write(o.out)
+		if *rows == "" {
+			return r.write(o.out)
+		}
+		o.older = r
 	}
 	o.peers = strings.Split(*peers, ",")
 	if *rows != "" {
@@ -118,6 +122,9 @@ func (o *options) run(ctx context.Context) error {
 	r.Took = time.Since(begun).Round(time.Second).String()
 	if r.Interrupted = err != nil; len(r.Measurements) == 0 {
 		return err
+	}
+	if o.older != nil {
+		r = o.older.with(r)
 	}
 	if err := errors.Join(err, r.write(o.out)); err != nil {
 		return err

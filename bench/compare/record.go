@@ -61,6 +61,24 @@ func (e *environment) newRecord() *record {
 	return r
 }
 
+// with is the record with what a later run on the same machine has measured in the place of its own.
+func (r *record) with(later *record) *record {
+	all := *later
+	all.Began, all.Took, all.Command = r.Began, r.Took+" and "+later.Took, r.Command+"; "+later.Command
+	all.Measurements = nil
+	took := make(map[string]bool)
+	for _, m := range later.Measurements {
+		took[m.Key] = true
+	}
+	for _, m := range r.Measurements {
+		if !took[m.Key] {
+			all.Measurements = append(all.Measurements, m)
+		}
+	}
+	all.Measurements = append(all.Measurements, later.Measurements...)
+	return &all
+}
+
 // field finds the first line "name: value" or "name=value" of a file.
 func field(path, name string) string {
 	data, err := os.ReadFile(path)
