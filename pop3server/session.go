@@ -192,6 +192,7 @@ func (s *session) authorize() error {
 func (s *session) aside(f func() error) error {
 	done := make(chan error)
 	go func() {
+		_ = roomy(0)
 		err := errPanicked
 		s.guard(func() { err = f() })
 		done <- err
@@ -200,6 +201,15 @@ func (s *session) aside(f func() error) error {
 		return err
 	}
 	return s.end.Err
+}
+
+// roomy makes a goroutine's stack as large as a login needs, at once and while little lies on it: doubled on the way
+// it would be copied each time.
+//
+//go:noinline
+func roomy(at int) byte {
+	var frame [9 << 10]byte
+	return frame[at]
 }
 
 // begin does all that comes before the first command.
