@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -24,6 +25,7 @@ type options struct {
 	out     string  // the folder of BENCHMARKS.md
 	dir     string  // where the work's own folder is made
 	command string  // as it was called
+	note    string
 	older   *record // measured before: rows that are measured now come in the place of its own; nil: there is none
 	log     io.Writer
 }
@@ -53,6 +55,7 @@ func compare(ctx context.Context, args []string, log io.Writer) error {
 	rows := flags.String("rows", "", "only these `groups`: "+strings.Join(groups(), ","))
 	peers := flags.String("peers", "dovecot,courier,dewey", "the `servers`")
 	from := flags.String("from", "", "the `results.json` of an older run: write its report, or with --rows measure these anew and keep the others")
+	flags.StringVar(&o.note, "note", "", "a `text` for below the table: what else is to be known of this run")
 	flags.IntVar(&o.pairs, "pairs", 0, "how `often` each server has its turn (5; 1 with --quick)")
 	flags.StringVar(&o.out, "out", "", "the `folder` to write BENCHMARKS.md and benchmarks/ in (docs; bin/bench-quick with --quick)")
 	flags.StringVar(&o.dir, "dir", os.TempDir(), "the `folder` for the servers' data, on the file system that is to be measured")
@@ -77,6 +80,7 @@ func compare(ctx context.Context, args []string, log io.Writer) error {
 		if err != nil {
 			return err
 		}
+		r.Note = cmp.Or(o.note, r.Note)
 		if *rows == "" {
 			return r.write(o.out)
 		}
@@ -120,6 +124,7 @@ func (o *options) run(ctx context.Context) error {
 	defer e.stop()
 	r, err := e.measure(ctx)
 	r.Took = time.Since(begun).Round(time.Second).String()
+	r.Note = o.note
 	if r.Interrupted = err != nil; len(r.Measurements) == 0 {
 		return err
 	}

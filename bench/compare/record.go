@@ -21,6 +21,7 @@ type record struct {
 	Command      string         `json:"command"`
 	Pairs        int            `json:"pairs"`
 	Scale        scale          `json:"scale"`
+	Note         string         `json:"note,omitempty"`
 	Machine      machine        `json:"machine"`
 	Servers      []identity     `json:"servers"`
 	Absent       []string       `json:"absent,omitempty"`
@@ -65,7 +66,7 @@ func (e *environment) newRecord() *record {
 func (r *record) with(later *record) *record {
 	all := *later
 	all.Began, all.Took, all.Command = r.Began, r.Took+" and "+later.Took, r.Command+"; "+later.Command
-	all.Measurements = nil
+	all.Note, all.Measurements = r.Note, nil
 	took := make(map[string]bool)
 	for _, m := range later.Measurements {
 		took[m.Key] = true
