@@ -22,9 +22,9 @@ type options struct {
 	pairs   int
 	rows    []string // groups of jobs; none: all
 	peers   []string
-	out     string  // the folder of BENCHMARKS.md
-	dir     string  // where the work's own folder is made
-	command string  // as it was called
+	out     string // the folder of BENCHMARKS.md
+	dir     string // where the work's own folder is made
+	command string // as it was called
 	note    string
 	older   *record // measured before: rows that are measured now come in the place of its own; nil: there is none
 	log     io.Writer
