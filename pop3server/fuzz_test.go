@@ -79,9 +79,9 @@ func fuzzSession(f *testing.F, seeds []string, users auth.PasswordChecker, prefi
 		}
 		_ = c.Close()
 		<-written
+		e := <-ended // by itself: the server's end would hide why
 		_ = srv.Close()
 		<-served
-		e := <-ended
 		if e.Err != nil && strings.Contains(e.Err.Error(), "PROXY header") { // trap 51: the connection ends, whatever follows
 			return
 		}
