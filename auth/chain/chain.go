@@ -330,19 +330,9 @@ func (l *link) serves(user string) bool {
 		return false
 	}
 	for _, d := range l.Domains {
-		if lower(user[i+1:]) == d {
+		if auth.Lower(user[i+1:]) == d {
 			return true
 		}
 	}
 	return false
-}
-
-// lower changes A to Z and nothing else.
-func lower(s string) string {
-	return strings.Map(func(r rune) rune {
-		if 'A' <= r && r <= 'Z' {
-			return r + 'a' - 'A'
-		}
-		return r
-	}, s)
 }

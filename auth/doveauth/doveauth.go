@@ -223,7 +223,7 @@ func identity(user string, fields []string) (auth.Identity, error) {
 		}
 		id.Home = filepath.Clean(h)
 	}
-	if rule, found := p["quota_rule"]; found && !quotaRule(&id.Quota, rule) {
+	if rule, found := p["quota_rule"]; found && !id.Quota.ApplyRule(rule) {
 		return auth.Identity{}, fmt.Errorf("dovecot: userdb: the quota_rule of %q is %q; *:storage=2G:messages=1000 would be understood", user, rule)
 	}
 	return id, nil

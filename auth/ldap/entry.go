@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"path"
 	"slices"
-	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -169,7 +168,7 @@ func (b *Backend) identity(user string, e *goldap.Entry) (id auth.Identity, err 
 	var ok bool
 	switch id.User, ok = value(b.config.UserAttribute); {
 	case b.config.UserAttribute == "":
-		id.User = lower(user)
+		id.User = auth.Lower(user)
 	case !ok:
 		bad(b.config.UserAttribute, "is missing; the user's name")
 	case id.User == "" || len(id.User) > maxName || !utf8.ValidString(id.User) || strings.ContainsFunc(id.User, control):
@@ -180,12 +179,12 @@ func (b *Backend) identity(user string, e *goldap.Entry) (id auth.Identity, err 
 		bad(b.config.HomeAttribute, "is no home; an absolute path without .. in it")
 	}
 	if text, set := value(b.config.QuotaAttribute); set {
-		if id.Quota.Octets, ok = octets(text); !ok {
+		if id.Quota.Octets, ok = auth.ParseOctets(text, 1); !ok {
 			bad(b.config.QuotaAttribute, "is no size; octets, or a number with K, M, G or T,")
 		}
 	}
 	if text, set := value(b.config.QuotaMessagesAttribute); set {
-		if id.Quota.Messages, ok = whole(text, 1, mostMessages); !ok {
+		if id.Quota.Messages, ok = auth.ParseMessages(text); !ok {
 			bad(b.config.QuotaMessagesAttribute, "is no number of messages; one such as 1000")
 		}
 	}
@@ -196,43 +195,3 @@ func (b *Backend) identity(user string, e *goldap.Entry) (id auth.Identity, err 
 }
 
 func control(r rune) bool { return r < ' ' || r == 0x7f }
-
-// lower turns ASCII letters into small ones.
-func lower(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r >= 'A' && r <= 'Z' {
-			r += 'a' - 'A'
-		}
-		return r
-	}, s)
-}
-
-const (
-	mostOctets   = 1 << 50 // that a quota may have
-	mostMessages = 1 << 40
-	unlimited    = -1 // what auth.Quota has for 0
-)
-
-// octets reads a size with a unit, or without.
-func octets(s string) (int64, bool) {
-	if s == "" {
-		return 0, false
-	}
-	unit := int64(1)
-	if i := strings.IndexByte("BKMGT", s[len(s)-1]&^0x20); i >= 0 {
-		unit, s = 1<<(10*i), s[:len(s)-1]
-	}
-	return whole(s, unit, mostOctets)
-}
-
-// whole reads a number of units; none of them means that there is no limit.
-func whole(digits string, unit, most int64) (int64, bool) {
-	n, err := strconv.ParseUint(digits, 10, 63)
-	switch {
-	case err != nil || int64(n) > most/unit:
-		return 0, false
-	case n == 0:
-		return unlimited, true
-	}
-	return int64(n) * unit, true
-}

@@ -210,17 +210,7 @@ func (b *Backend) name(user string) (string, error) {
 	if b.c.KeepCase {
 		return user, nil
 	}
-	return lower(user), nil
-}
-
-// lower makes ASCII letters small, and no others.
-func lower(s string) string {
-	return strings.Map(func(r rune) rune {
-		if 'A' <= r && r <= 'Z' {
-			return r + 'a' - 'A'
-		}
-		return r
-	}, s)
+	return auth.Lower(user), nil
 }
 
 // identity asks, and returns what the answer says.

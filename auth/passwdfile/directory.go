@@ -53,7 +53,7 @@ func (f *File) Authorize(ctx context.Context, id auth.Identity, as string) (auth
 	switch {
 	case own.extra.nologin:
 		return auth.Identity{}, errRejected
-	case err != nil && (own.extra.mayBe(as) || own.extra.mayBe(lower(as))): // nobody else learns of the line
+	case err != nil && (own.extra.mayBe(as) || own.extra.mayBe(auth.Lower(as))): // nobody else learns of the line
 		return auth.Identity{}, fmt.Errorf("passwdfile: %w", err)
 	case err != nil || !known || other.extra.nologin, other.name != own.name && !own.extra.mayBe(other.name):
 		return auth.Identity{}, errRejected

@@ -193,7 +193,7 @@ func (f *File) Plain() int { return f.state.Load().table.plain }
 // stranger returns the hash that an unknown name runs: over all names, the same mix of costs as that
 // of the known ones, and hardly another for one name when users come and go (see race).
 func (f *File) stranger(t *table, name string) scheme.Hash {
-	name = lower(name)
+	name = auth.Lower(name)
 	best, most := (*borrowed)(nil), 0.0
 	for cost, b := range t.costs {
 		if score := f.race(b.users, "stranger", cost.String(), name); score > most {

@@ -57,8 +57,8 @@ func (x *extra) lifeField(key, value string, given bool) error {
 			return errWindow
 		}
 	case "window_messages":
-		if x.life.WindowMessages, ok = messages(value); value == never {
-			x.life.WindowMessages = unlimited
+		if x.life.WindowMessages, ok = auth.ParseMessages(value); value == never {
+			x.life.WindowMessages = auth.Unlimited
 		} else if !ok {
 			return errWindowMessages
 		}
@@ -85,9 +85,9 @@ func span(s string, most time.Duration) (time.Duration, bool) {
 		digits, found = strings.CutSuffix(s, "h")
 	}
 	if s == never || s == "0" {
-		return unlimited, true
+		return auth.Unlimited, true
 	}
-	n, ok := whole(digits, int64(unit), int64(most))
+	n, ok := auth.ParseUnits(digits, int64(unit), int64(most))
 	return time.Duration(n), ok && found
 }
 
@@ -103,7 +103,7 @@ func parseFolders(value string) ([]string, error) {
 	}
 	seen := make(map[string]bool, len(list))
 	for _, name := range list {
-		small := lower(name)
+		small := auth.Lower(name)
 		switch {
 		case len(name) > maxFolder || !utf8.ValidString(name) || strings.Contains(name, ".") || small == "inbox",
 			strings.ContainsFunc(name, unicode.IsControl), // of C1 too

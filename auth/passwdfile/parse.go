@@ -158,7 +158,7 @@ func (t *table) at(offset uint32) entry {
 func (t *table) lookup(name string) (entry, bool) {
 	offset, found := t.index[name]
 	if !found {
-		offset, found = t.index[lower(name)]
+		offset, found = t.index[auth.Lower(name)]
 	}
 	if !found {
 		return entry{}, false
@@ -168,25 +168,11 @@ func (t *table) lookup(name string) (entry, bool) {
 
 // login finds a user who wants to log in, or the error of his line.
 func (t *table) login(name string) (e entry, known bool, err error) {
-	if _, exact := t.index[name]; t.faulty[name] || !exact && t.faulty[lower(name)] {
+	if _, exact := t.index[name]; t.faulty[name] || !exact && t.faulty[auth.Lower(name)] {
 		return entry{}, false, errFaulty
 	}
 	e, known = t.lookup(name)
 	return e, known, nil
-}
-
-// lower changes A to Z and nothing else, so that no two names of other scripts fall together.
-func lower(name string) string {
-	if strings.IndexFunc(name, func(r rune) bool { return 'A' <= r && r <= 'Z' }) < 0 {
-		return name
-	}
-	octets := []byte(name)
-	for i, c := range octets {
-		if 'A' <= c && c <= 'Z' {
-			octets[i] = c + 'a' - 'A'
-		}
-	}
-	return string(octets)
 }
 
 // lineAt returns the line that begins at offset, without its end, and where the next one begins.

@@ -56,7 +56,7 @@ func (t *table) stray(name string) bool {
 		if skipped(line) || found && badName(own) == "" {
 			continue
 		}
-		if begin := lower(strings.TrimLeft(line, " \t")); name != "" && strings.HasPrefix(begin, lower(name)) {
+		if begin := auth.Lower(strings.TrimLeft(line, " \t")); name != "" && strings.HasPrefix(begin, auth.Lower(name)) {
 			return true
 		}
 	}

@@ -101,7 +101,7 @@ func (f *File) Secret(ctx context.Context, user, mechanism string, remote netip.
 		return auth.Secret{}, fmt.Errorf("passwdfile: %w", err)
 	}
 	// All is done for known names too, as it takes time.
-	name := lower(user)
+	name := auth.Lower(user)
 	one := f.shape(st.table, i, name)
 	made := base64.RawStdEncoding.EncodeToString(f.digest("password", mechanism, name)[:passwordOctets])
 	h, err := f.set.Parse("{PLAIN}" + made)

@@ -240,7 +240,7 @@ func (b *Backend) ask(ctx context.Context, q query, name string) (record, error)
 	}
 	asked := name
 	if b.fold {
-		asked = lower(name)
+		asked = auth.Lower(name)
 	}
 	ctx, cancel := context.WithTimeout(ctx, b.timeout)
 	defer cancel()
@@ -257,7 +257,7 @@ func (b *Backend) ask(ctx context.Context, q query, name string) (record, error)
 	case rec.has(colUser):
 	case !q.whole() && strings.Contains(asked, "@"):
 		return record{}, fmt.Errorf("sql: the row of %q: %w", asked, errPart)
-	case asked != lower(asked): // MySQL finds bob for it
+	case asked != auth.Lower(asked): // MySQL finds bob for it
 		return record{}, fmt.Errorf("sql: the row of %q: %w", asked, errCase)
 	}
 	return rec, nil
@@ -267,13 +267,3 @@ var (
 	errPart = errors.New("the query asks for a part of the name alone, and there is no column user, so that many names are one user; SELECT name AS user would be right")
 	errCase = errors.New("the case of names is kept, and there is no column user, so that Bob may be bob; SELECT name AS user would be right")
 )
-
-// lower changes A to Z and nothing else, so that no two names of other scripts fall together.
-func lower(name string) string {
-	return strings.Map(func(r rune) rune {
-		if 'A' <= r && r <= 'Z' {
-			return r + 'a' - 'A'
-		}
-		return r
-	}, name)
-}

@@ -23,11 +23,6 @@ const (
 
 var columnNames = []string{colUser, colPassword, colHome, colOctets, colMessages, colDisabled}
 
-const (
-	mostOctets   = 1 << 50 // that a quota may have
-	mostMessages = 1 << 40
-)
-
 // A record is what a row says.
 type record struct {
 	identity auth.Identity
@@ -45,7 +40,7 @@ func read(columns []string, values []any, asked string) (record, error) {
 	null := make(map[string]bool)
 	var errs []error
 	for i, column := range columns {
-		name := lower(column)
+		name := auth.Lower(column)
 		switch {
 		case !slices.Contains(columnNames, name):
 			errs = append(errs, fmt.Errorf("a column %q; %s would be right (SELECT … AS user)", column, strings.Join(columnNames, ", ")))
@@ -64,8 +59,8 @@ func read(columns []string, values []any, asked string) (record, error) {
 	for _, fill := range []error{
 		rec.setUser(asked, texts[colUser]),
 		rec.setHome(texts[colHome]),
-		number(&rec.identity.Quota.Octets, colOctets, texts[colOctets], null[colOctets], octets),
-		number(&rec.identity.Quota.Messages, colMessages, texts[colMessages], null[colMessages], messages),
+		number(&rec.identity.Quota.Octets, colOctets, texts[colOctets], null[colOctets], func(s string) (int64, bool) { return auth.ParseOctets(s, 1) }),
+		number(&rec.identity.Quota.Messages, colMessages, texts[colMessages], null[colMessages], auth.ParseMessages),
 		rec.setDisabled(texts[colDisabled], values),
 	} {
 		if fill != nil && len(errs) == 0 {
@@ -136,7 +131,7 @@ func (r *record) setDisabled(value string, values []any) error {
 	if bits, ok := values[i].([]byte); ok && len(bits) == 1 && bits[0] <= 1 { // MySQL's BIT(1)
 		value = strconv.Itoa(int(bits[0]))
 	}
-	switch lower(strings.TrimSpace(value)) {
+	switch auth.Lower(strings.TrimSpace(value)) {
 	case "", "0", "f", "n", "no", "off", "false":
 	case "1", "t", "y", "on", "yes", "true":
 		r.disabled = true
@@ -157,28 +152,12 @@ func number(to *int64, column, value string, null bool, parse func(string) (int6
 	}
 	n, ok := parse(value)
 	switch {
-	case value == "-1" || ok && n == 0:
-		*to = -1
+	case value == "-1":
+		*to = auth.Unlimited
 	case !ok:
 		return fmt.Errorf("%s is %.40q; 2G, 500M, 1000000 (octets), 0 (no limit) or NULL would be right", column, value)
 	default:
 		*to = n
 	}
 	return nil
-}
-
-func octets(value string) (int64, bool) {
-	unit := int64(1)
-	if value != "" {
-		if i := strings.IndexByte("bkmgt", value[len(value)-1]|0x20); i >= 0 {
-			unit, value = 1<<(10*i), value[:len(value)-1]
-		}
-	}
-	n, err := strconv.ParseUint(value, 10, 63)
-	return int64(n) * unit, err == nil && int64(n) <= mostOctets/unit
-}
-
-func messages(value string) (int64, bool) {
-	n, err := strconv.ParseUint(value, 10, 63)
-	return int64(n), err == nil && n <= mostMessages
 }
