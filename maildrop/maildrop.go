@@ -140,7 +140,7 @@ type Maildrop interface {
 	// many octets as the Message that it returns says, and only then; when the rest cannot be read,
 	// Read returns another error. That Message is the one in the scan, unless the store's record of
 	// its sizes proved wrong; its unique-id is always the same. ErrNoMessage if there is no n; ErrGone
-	// if it was removed underneath. The caller closes the reader.
+	// if it was removed underneath. The caller closes the reader, which may have ReadStuffed, as message.Reader does.
 	Retrieve(ctx context.Context, n int) (Message, io.ReadCloser, error)
 
 	// Remove removes the given messages and no others. When it returns nil they are gone for good,

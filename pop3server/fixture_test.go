@@ -132,7 +132,7 @@ func (o *opened) Retrieve(_ context.Context, n int) (maildrop.Message, io.ReadCl
 		if l.uid == uid {
 			sizes, _ := message.Measure(strings.NewReader(l.text))
 			m := maildrop.Message{UID: uid, Octets: sizes.Octets(), Surrogate: sizes.Surrogate}
-			r := message.NewReader(strings.NewReader(l.text[:len(l.text)-o.shelf.trim[uid]]))
+			var r io.Reader = message.NewReader(strings.NewReader(l.text[:len(l.text)-o.shelf.trim[uid]]))
 			if cut, ok := o.shelf.cutAfter[uid]; ok {
 				r = io.MultiReader(io.LimitReader(r, int64(cut)), failingReader{})
 			}

@@ -16,15 +16,30 @@ type LineEnds struct {
 // Append appends src, converted, to dst: at most twice the octets of src. dst may share src's array
 // as long as it lies before it by len(src) octets or more.
 func (e *LineEnds) Append(dst, src []byte) []byte {
-	if len(src) == 0 {
-		return dst
-	}
+	dst, _ = e.append(dst, src, false)
+	return dst
+}
+
+// AppendStuffed is Append with lines byte-stuffed as Stuffer does it, in the same pass: at most three octets for one
+// of src. stuffed is how many octets that has added.
+func (e *LineEnds) AppendStuffed(dst, src []byte) (_ []byte, stuffed int) {
+	return e.append(dst, src, true)
+}
+
+func (e *LineEnds) append(dst, src []byte, stuff bool) (_ []byte, stuffed int) {
+	start := stuff && (!e.any || e.last == '\n')
 	last := e.last
-	e.last, e.any = src[len(src)-1], true
+	if len(src) > 0 {
+		e.last, e.any = src[len(src)-1], true
+	}
 	for len(src) > 0 {
+		if start && src[0] == '.' {
+			dst = append(dst, '.')
+			stuffed++
+		}
 		i := bytes.IndexByte(src, '\n')
 		if i < 0 {
-			return append(dst, src...)
+			return append(dst, src...), stuffed
 		}
 		if i > 0 {
 			last = src[i-1]
@@ -35,10 +50,10 @@ func (e *LineEnds) Append(dst, src []byte) []byte {
 		} else {
 			dst = append(dst, '\r', '\n')
 		}
-		last = '\n'
+		last, start = '\n', stuff
 		src = src[i+1:]
 	}
-	return dst
+	return dst, stuffed
 }
 
 // Added is the number of octets that the message still lacks for its last line to end: 2, or 0 if

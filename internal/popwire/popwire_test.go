@@ -12,6 +12,7 @@ import (
 	"testing/iotest"
 
 	"dewey/internal/dotstuff"
+	"dewey/maildrop/message"
 	"dewey/pop3"
 )
 
@@ -250,6 +251,10 @@ func TestTrap02Message(t *testing.T) {
 		{"no last line end", strings.NewReader("a"), 1, true},
 		{"fault", io.MultiReader(strings.NewReader("a\r\n"), iotest.ErrReader(fault)), 7, true},
 		{"stuck", stuck{}, 7, true},
+		{"stuffed by the reader", message.NewReader(strings.NewReader("a\n.b\n")), 7, false},
+		{"stuffed by the reader, short", message.NewReader(strings.NewReader("a\n.\n.")), 11, true},
+		{"stuffed by the reader, long", message.NewReader(strings.NewReader("a\n.b\n")), 6, true},
+		{"stuffed by the reader, a fault", message.NewReader(io.MultiReader(strings.NewReader(".\n"), iotest.ErrReader(fault))), 3, true},
 	} {
 		var out bytes.Buffer
 		w := NewWriter(&out)
@@ -330,7 +335,7 @@ func TestTrap01MessageInPlace(t *testing.T) {
 			if !strings.HasSuffix(want, "\r\n") {
 				want += "\r\n"
 			}
-			for _, r := range []io.Reader{strings.NewReader(want), iotest.OneByteReader(strings.NewReader(want)), iotest.DataErrReader(strings.NewReader(want))} {
+			for _, r := range []io.Reader{message.NewReader(strings.NewReader(want)), strings.NewReader(want), iotest.OneByteReader(strings.NewReader(want)), iotest.DataErrReader(strings.NewReader(want))} {
 				var out bytes.Buffer
 				w := NewWriter(&out)
 				if err := errors.Join(w.OK(""), w.Message(r, int64(len(want))), w.End(), w.Flush()); err != nil {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strconv"
 	"sync"
 	"unicode/utf8"
@@ -183,12 +182,21 @@ type ReadError struct{ Err error }
 func (e *ReadError) Error() string { return "message cut off: " + e.Err.Error() }
 func (e *ReadError) Unwrap() error { return e.Err }
 
+// A StuffedReader is a message that can byte-stuff its lines itself, best while it makes their ends: a pass less over
+// all octets. n has the stuffed ones that are added; they are told at the latest when they come.
+type StuffedReader interface {
+	ReadStuffed(p []byte) (n, stuffed int, err error)
+}
+
 // Message writes what r yields, its lines ending in CRLF, byte-stuffed. If r fails, if it yields
 // another number of octets than it should (octets < 0: any), or if its last line has no end, the
 // error is a *ReadError: the response can't be finished and must not be ended (trap 2).
 func (w *Writer) Message(r io.Reader, octets int64) error {
+	own, ok := r.(StuffedReader)
+	if !ok {
+		own = &stuffing{r: r}
+	}
 	var (
-		stuff dotstuff.Stuffer
 		sent  int64
 		last  [2]byte
 		empty int
@@ -205,11 +213,11 @@ func (w *Writer) Message(r io.Reader, octets int64) error {
 			return err
 		}
 		at := len(w.buf)
-		free := cap(w.buf) - at
+		free := w.buf[at:cap(w.buf)]
 		if octets < 0 {
-			free = want
+			free = free[:want+want/16]
 		}
-		n, err := r.Read(w.buf[at:][:free-free/16]) // the rest is for byte-stuffing
+		n, stuffed, err := own.ReadStuffed(free)
 		if n == 0 && err == nil {
 			if empty++; empty >= 100 {
 				err = io.ErrNoProgress
@@ -217,17 +225,12 @@ func (w *Writer) Message(r io.Reader, octets int64) error {
 		}
 		if n > 0 {
 			empty = 0
-			piece := w.buf[at:][:n]
-			sent += int64(n)
-			last[0], last[1] = last[1], piece[n-1]
+			sent += int64(n - stuffed)
+			last[0], last[1] = last[1], free[n-1]
 			if n > 1 {
-				last[0] = piece[n-2]
+				last[0] = free[n-2]
 			}
-			if buf, ok := stuff.InPlace(w.buf[:at+n], at); ok {
-				w.buf = buf
-			} else if e := w.stuffed(&stuff, slices.Clone(piece)); e != nil {
-				return e
-			}
+			w.buf = w.buf[:at+n]
 		}
 		switch {
 		case octets >= 0 && sent > octets:
@@ -244,15 +247,31 @@ func (w *Writer) Message(r io.Reader, octets int64) error {
 	}
 }
 
-// stuffed writes a part of a message in which so many lines are byte-stuffed that there was no room for it.
-func (w *Writer) stuffed(stuff *dotstuff.Stuffer, piece []byte) error {
-	for part := range slices.Chunk(piece, bodyPiece) {
-		if err := w.room(len(part) + len(part)/2 + 1); err != nil {
-			return err
+// stuffing byte-stuffs what a reader yields.
+type stuffing struct {
+	r     io.Reader
+	stuff dotstuff.Stuffer
+	rest  []byte // stuffed, for want of room not yet handed over
+	err   error
+}
+
+// ReadStuffed implements StuffedReader. A sixteenth of p is for what is added; where that is too little, what was read takes
+// a buffer.
+func (s *stuffing) ReadStuffed(p []byte) (n, stuffed int, err error) {
+	if len(s.rest) == 0 && s.err == nil {
+		p := p[:min(len(p), 2*bodyPiece)]
+		n, s.err = s.r.Read(p[:len(p)-len(p)/16])
+		if b, ok := s.stuff.InPlace(p[:n:len(p)], 0); ok {
+			return len(b), len(b) - n, s.err
 		}
-		w.buf = stuff.Append(w.buf, part)
+		s.rest = s.stuff.Append(nil, p[:n])
+		stuffed = len(s.rest) - n
 	}
-	return nil
+	n = copy(p, s.rest)
+	if s.rest = s.rest[n:]; len(s.rest) == 0 {
+		err = s.err
+	}
+	return n, stuffed, err
 }
 
 // End ends a multi-line response. RFC 1939 section 3.

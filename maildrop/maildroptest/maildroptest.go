@@ -225,7 +225,37 @@ func (v *view) read(n int) []byte {
 	if int64(len(got)) != m.Octets {
 		t.Errorf("message %d has %d octets, %d came", n, m.Octets, len(got))
 	}
+	v.stuffed(n, got)
 	return got
+}
+
+// stuffed checks message n once more, where the store can byte-stuff it.
+func (v *view) stuffed(n int, want []byte) {
+	t := v.s.t
+	t.Helper()
+	_, body, err := v.Retrieve(t.Context(), n)
+	if err != nil {
+		t.Fatalf("Retrieve(%d): %v", n, err)
+	}
+	defer body.Close()
+	r, ok := body.(interface {
+		ReadStuffed(p []byte) (n, stuffed int, err error)
+	})
+	if !ok {
+		return
+	}
+	expected := bytes.ReplaceAll(append([]byte("\r\n"), want...), []byte("\r\n."), []byte("\r\n.."))[2:]
+	var got []byte
+	octets := 0
+	for buf := make([]byte, 1000); err == nil; {
+		var n, stuffed int
+		n, stuffed, err = r.ReadStuffed(buf)
+		got = append(got, buf[:n]...)
+		octets += n - stuffed
+	}
+	if err != io.EOF || octets != len(want) || !bytes.Equal(got, expected) {
+		t.Errorf("message %d, byte-stuffed by the store: %d octets, %v, or others than %d", n, octets, err, len(want))
+	}
 }
 
 func (v *view) close() {

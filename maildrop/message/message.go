@@ -56,17 +56,30 @@ func Measure(r io.Reader) (Sizes, error) {
 // NewReader returns a reader of the message as sent: it reads a stored message, its lines ending in
 // LF or CRLF, and gives each line the end that RFC 1939 section 3 asks, the last one too. An error of
 // r other than io.EOF is passed on in its place, and nothing is added to what came before it.
-func NewReader(r io.Reader) io.Reader { return &reader{r: r} }
+func NewReader(r io.Reader) *Reader { return &Reader{r: r} }
 
-type reader struct {
-	r    io.Reader
-	ends dotstuff.LineEnds
-	rest []byte // converted, not yet handed over
-	err  error
-	few  [16]byte
+// A Reader is NewReader's. The one who reads keeps to one of the two methods.
+type Reader struct {
+	r       io.Reader
+	ends    dotstuff.LineEnds
+	rest    []byte // converted, not yet handed over
+	stuffed int    // octets that byte-stuffing has added, and nobody was told of
+	err     error
+	few     [16]byte
 }
 
-func (c *reader) Read(p []byte) (int, error) {
+// Read implements io.Reader.
+func (c *Reader) Read(p []byte) (int, error) { return c.read(p, false) }
+
+// ReadStuffed is Read of the message with its lines byte-stuffed (RFC 1939 section 3). stuffed is how many octets that has
+// added, counted with those before which they stand, which may come with the next call.
+func (c *Reader) ReadStuffed(p []byte) (n, stuffed int, err error) {
+	n, err = c.read(p, true)
+	stuffed, c.stuffed = c.stuffed, 0
+	return n, stuffed, err
+}
+
+func (c *Reader) read(p []byte, stuff bool) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
@@ -80,29 +93,47 @@ func (c *reader) Read(p []byte) (int, error) {
 			return 0, c.err
 		}
 		if len(p) < len(c.few) {
-			if got := c.fill(c.few[:]); len(got) > 0 {
+			if got := c.fill(c.few[:], stuff); len(got) > 0 {
 				c.rest = got
 			}
 			continue
 		}
-		if got := c.fill(p); len(got) > 0 {
+		if got := c.fill(p, stuff); len(got) > 0 {
 			return len(got), nil
 		}
 	}
 }
 
+// cacheLine is what buffers end at a multiple of. A read into memory that begins at one takes the kernel half as long.
+const cacheLine = 64
+
 // fill reads into p, but for a gap at its start, so that the conversion can write from there without a second
 // buffer. The gap is an eighth; where lines are so short that they need more, what was read takes a buffer.
-func (c *reader) fill(p []byte) []byte {
+func (c *Reader) fill(p []byte, stuff bool) []byte {
 	gap := len(p) / 8
+	if aligned := gap + (cap(p)-gap)%cacheLine; aligned < len(p)/4 {
+		gap = aligned
+	}
 	n, err := c.r.Read(p[gap:])
 	c.err = err
 	src := p[gap:][:n]
 	got := p[:0]
-	if lines := bytes.Count(src, []byte{'\n'}); lines > gap {
-		got = make([]byte, 0, n+lines)
+	more := bytes.Count(src, []byte{'\n'})
+	if stuff && 2*more >= gap {
+		more += 1 + bytes.Count(src, []byte("\n."))
+	} else if stuff {
+		more = 2*more + 1
 	}
-	got = c.ends.Append(got, src)
+	if more > gap {
+		got = make([]byte, 0, n+more)
+	}
+	if stuff {
+		var added int
+		got, added = c.ends.AppendStuffed(got, src)
+		c.stuffed += added
+	} else {
+		got = c.ends.Append(got, src)
+	}
 	if err == io.EOF && c.ends.Added() > 0 {
 		if len(got)+len("\r\n") > len(p) {
 			got = slices.Clip(got)

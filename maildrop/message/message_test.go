@@ -8,6 +8,7 @@ import (
 	"testing"
 	"testing/iotest"
 
+	"dewey/internal/dotstuff"
 	"dewey/maildrop/message"
 )
 
@@ -183,6 +184,12 @@ func FuzzMeasure(f *testing.F) {
 		if err != nil || int64(len(sent)) != sizes.Octets() || sizes.Stored != int64(len(stored)) {
 			t.Fatalf("%+v, but %d octets of %d stored, %v", sizes, len(sent), len(stored), err)
 		}
+		var stuffer dotstuff.Stuffer
+		want := stuffer.Append(nil, sent)
+		got, added, err := readStuffed(message.NewReader(in()), int(size)*int(size)+1)
+		if err != nil || !bytes.Equal(got, want) || added != len(want)-len(sent) {
+			t.Fatalf("byte-stuffed: %q, %d octets added, %v; want %q", got, added, err, want)
+		}
 		if sizes.Surrogate > 0 {
 			r, err := message.NewSurrogate(bytes.NewReader(sent))
 			if err != nil {
@@ -194,6 +201,48 @@ func FuzzMeasure(f *testing.F) {
 			}
 		}
 	})
+}
+
+// readStuffed reads to the end into room for so many octets.
+func readStuffed(r *message.Reader, room int) (got []byte, stuffed int, err error) {
+	buf := make([]byte, room)
+	for {
+		n, more, err := r.ReadStuffed(buf)
+		got, stuffed = append(got, buf[:n]...), stuffed+more
+		switch {
+		case err == io.EOF:
+			return got, stuffed, nil
+		case err != nil:
+			return got, stuffed, err
+		}
+	}
+}
+
+// Lines that begin with dots are byte-stuffed while their ends are made, however short they are and whatever the room
+// (trap 1). RFC 1939 section 3.
+func TestReadStuffed(t *testing.T) {
+	for _, c := range []struct{ line, sent string }{
+		{".\n", "..\r\n"},
+		{"\n", "\r\n"},
+		{"..\r\n", "...\r\n"},
+		{"x.\n", "x.\r\n"},
+		{".a line of some length\n", "..a line of some length\r\n"},
+	} {
+		for _, room := range []int{1, 2, 15, 16, 17, 100, 1000, 64 << 10, 1 << 20} {
+			for _, lines := range []int{1, 7, 30_000} {
+				stored, want := strings.Repeat(c.line, lines), strings.Repeat(c.sent, lines)
+				got, stuffed, err := readStuffed(message.NewReader(iotest.DataErrReader(strings.NewReader(stored))), room)
+				if added := lines * (len(c.sent) - len(strings.ReplaceAll(strings.ReplaceAll(c.line, "\r", ""), "\n", "\r\n"))); err != nil || string(got) != want || stuffed != added {
+					t.Errorf("%d lines %q into %d octets: %d octets, want %d; %d added, want %d, %v", lines, c.line, room, len(got), len(want), stuffed, added, err)
+				}
+			}
+		}
+	}
+	fault := errors.New("fault")
+	got, _, err := readStuffed(message.NewReader(io.MultiReader(strings.NewReader(".a\n.b"), iotest.ErrReader(fault))), 100)
+	if !errors.Is(err, fault) || string(got) != "..a\r\n..b" {
+		t.Errorf("%q, %v", got, err)
+	}
 }
 
 type small struct {
@@ -212,6 +261,23 @@ func BenchmarkMeasure(b *testing.B) {
 		r.Reset(text)
 		if _, err := message.Measure(r); err != nil {
 			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkReadStuffed(b *testing.B) {
+	text := "Subject: a\n\n" + strings.Repeat(strings.Repeat("x", 72)+"\n."+strings.Repeat("x", 71)+"\n", 35_000)
+	r := strings.NewReader(text)
+	buf := make([]byte, 60<<10)
+	b.SetBytes(int64(len(text)))
+	b.ReportAllocs()
+	for b.Loop() {
+		r.Reset(text)
+		sent := message.NewReader(r)
+		for {
+			if _, _, err := sent.ReadStuffed(buf); err == io.EOF {
+				break
+			}
 		}
 	}
 }

@@ -126,7 +126,7 @@ func (s *session) distrust(n int) {
 // file that holds less or more than it did ends in another error.
 type body struct {
 	file *handle
-	r    io.Reader
+	r    *message.Reader
 	left int64
 	lied func()
 
@@ -157,6 +157,27 @@ func (b *body) Read(p []byte) (int, error) {
 		b.wrong = true
 		return n + int(b.left), nil // the next Read says it
 	}
+	return n, b.sound(err)
+}
+
+// ReadStuffed is Read with lines byte-stuffed, as message.Reader has it.
+func (b *body) ReadStuffed(p []byte) (n, stuffed int, err error) {
+	n, stuffed, err = b.r.ReadStuffed(p)
+	if b.left -= int64(n - stuffed); b.left < 0 && !b.wrong {
+		b.lied()
+		b.wrong = true
+	}
+	switch {
+	case b.wrong:
+		return 0, 0, errContent
+	case err == io.EOF && b.left == 0:
+		return n, stuffed, err
+	}
+	return n, stuffed, b.sound(err)
+}
+
+// sound is what Read says of an error, or of an end, that comes before all octets have.
+func (b *body) sound(err error) error {
 	switch {
 	case errors.Is(err, io.ErrUnexpectedEOF): // the file is shorter than it was
 		b.lied()
@@ -166,7 +187,7 @@ func (b *body) Read(p []byte) (int, error) {
 	case err == io.EOF:
 		err = nil // the next Read says it
 	}
-	return n, err
+	return err
 }
 
 func (b *body) Close() error { return b.file.Close() }
