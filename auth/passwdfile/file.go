@@ -58,6 +58,8 @@ type File struct {
 	state   atomic.Pointer[state]
 	reading chan struct{} // holds one token; who reads the file takes it
 	begun   atomic.Uint64 // reads that were begun, so that those who wait share one
+	opened  time.Time
+	looked  atomic.Int64 // when the state was last found to be the file's: a time.Duration from opened
 
 	hashing  *scheme.Workers
 	verified *auth.Verified
@@ -107,6 +109,7 @@ func Open(path string, opts Options) (*File, error) {
 		verified: auth.NewVerified(remembered, opts.Remember),
 		key:      slices.Clone(opts.Key),
 		decoy:    scheme.Decoy(),
+		opened:   time.Now(),
 		now:      time.Now,
 	}
 	if f.key == nil {
@@ -230,9 +233,10 @@ func (f *File) Reload() error {
 
 // current returns the state of the file as it is, which a stat proves.
 func (f *File) current(ctx context.Context) (*state, error) {
-	begun := f.begun.Load()
+	begun, now := f.begun.Load(), time.Since(f.opened)
 	st := f.state.Load()
 	if seen, err := stat(f.path); err == nil && seen == st.seen && !st.racy {
+		f.looked.Store(int64(now))
 		return st, st.usable()
 	}
 	select {

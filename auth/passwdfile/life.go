@@ -140,15 +140,15 @@ func (l *lives) add(one auth.Life) {
 	l.list = append(l.list, auth.Life{Retention: one.Retention, Deletion: one.Deletion})
 }
 
-// Lives implements auth.Lives: of all users but those with nologin, in the file as it is now. A user whose line says
-// nothing has the zero Life; without users there is none. The caller does not change the list.
-func (f *File) Lives() []auth.Life { return f.latest().lives.list }
+// Lives implements auth.Lives: of all users but those with nologin, in the file as it is or was less than a second ago. A
+// user whose line says nothing has the zero Life; without users there is none. The caller does not change the list.
+func (f *File) Lives() []auth.Life { return f.recent().lives.list }
 
-// latest returns the table of the file as it is now, or was when it could be read.
-func (f *File) latest() *table {
-	st, _ := f.current(context.Background())
-	if st == nil {
-		st = f.state.Load()
+// recent returns the table of the file as it is, or was less than a second ago, or when it could be read. It is for what
+// is announced, which takes several looks in each session; a login looks anew.
+func (f *File) recent() *table {
+	if time.Since(f.opened)-time.Duration(f.looked.Load()) >= time.Second {
+		_, _ = f.current(context.Background()) // who logs in is told
 	}
-	return st.table
+	return f.state.Load().table
 }

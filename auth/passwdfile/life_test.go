@@ -204,6 +204,7 @@ func TestLivesFollowTheFile(t *testing.T) {
 	file := open(t, path, nil)
 	check := func(what string, want ...auth.Life) {
 		t.Helper()
+		aged(file)
 		if diff := cmp.Diff(want, file.Lives()); diff != "" {
 			t.Errorf("%s: %s", what, diff)
 		}

@@ -70,9 +70,10 @@ var (
 )
 
 // Serves implements auth.SecretKeeper: it says whether each user who may log in (his password is not
-// locked, and he has no nologin) has a password that serves the mechanism, in the file as it is now.
+// locked, and he has no nologin) has a password that serves the mechanism, in the file as it is or was less than
+// a second ago.
 func (f *File) Serves(mechanism string) bool {
-	i, s := indexOf(mechanism), f.latest().served
+	i, s := indexOf(mechanism), f.recent().served
 	return i >= 0 && s.users > 0 && s.of[i] == s.users
 }
 

@@ -311,6 +311,7 @@ func TestServes(t *testing.T) {
 		{"a:{PLAIN}x::::::nologin\n", ""},
 	} {
 		write(t, path, c.text)
+		aged(f)
 		for _, mechanism := range append(mechanisms[:], "PLAIN", "") {
 			if want := mechanism != "" && strings.Contains(" "+c.serves+" ", " "+mechanism+" "); f.Serves(mechanism) != want {
 				t.Errorf("%q: %s: %v", c.text, mechanism, !want)
@@ -390,5 +391,24 @@ func BenchmarkSecret(b *testing.B) {
 				}
 			})
 		}
+	}
+}
+
+// aged has a second pass since the file was looked at last.
+func aged(f *File) { f.looked.Store(int64(time.Since(f.opened) - time.Second)) }
+
+// What is announced may be a second old, until somebody logs in.
+func TestServesRecent(t *testing.T) {
+	path := users(t, "a:{PLAIN}x\n")
+	f := open(t, path, nil)
+	_, _ = f.CheckPassword(t.Context(), auth.Attempt{User: "a", Password: "x"})
+	f.looked.Store(int64(time.Hour)) // however long this test takes
+	write(t, path, "a:!\n")
+	if !f.Serves(auth.APOP) {
+		t.Error("the file is looked at for each mechanism")
+	}
+	_, _ = f.CheckPassword(t.Context(), auth.Attempt{User: "a", Password: "x"})
+	if f.Serves(auth.APOP) {
+		t.Error("a login has looked, and what it saw is not announced")
 	}
 }
