@@ -31,7 +31,7 @@ type locks struct {
 type lock struct {
 	locks *locks
 	id    fileID
-	file  *os.File
+	file  int // its descriptor, or -1: an os.File costs system calls that ask whether it can be polled
 	once  sync.Once
 	err   error
 }
@@ -63,7 +63,7 @@ func (l *locks) take(ctx context.Context, b *box, wait time.Duration) (*lock, er
 			return nil, ctx.Err()
 		}
 	}
-	k := &lock{locks: l, id: b.id}
+	k := &lock{locks: l, id: b.id, file: -1}
 	file, err := b.lockFile(ctx, timer, wait)
 	if err != nil {
 		_ = k.release() // it has no file yet: no error
@@ -75,42 +75,42 @@ func (l *locks) take(ctx context.Context, b *box, wait time.Duration) (*lock, er
 
 // lockFile opens and locks the file. A refused attempt closes a descriptor of its own, which
 // leaves the other session's lock alone (trap 33).
-func (b *box) lockFile(ctx context.Context, timer *time.Timer, wait time.Duration) (*os.File, error) {
+func (b *box) lockFile(ctx context.Context, timer *time.Timer, wait time.Duration) (int, error) {
 	pause := 5 * time.Millisecond
 	for {
-		file, err := b.openLock()
+		fd, id, err := b.openLock()
 		if err != nil {
-			return nil, err
+			return -1, err
 		}
-		err = unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		err = unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
 		if err == nil {
-			same, err := b.sameFile(file, lockName)
-			if err == nil && same {
-				return file, nil
+			here, err := b.stampAt(lockName)
+			if err == nil && here.id == id {
+				return fd, nil
 			}
 			if err != nil {
-				return nil, errors.Join(err, file.Close())
+				return -1, errors.Join(err, unix.Close(fd))
 			}
 		}
-		_ = file.Close()
+		_ = unix.Close(fd)
 		if err != nil && !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
-			return nil, &os.PathError{Op: "flock", Path: b.file(lockName), Err: err}
+			return -1, &os.PathError{Op: "flock", Path: b.file(lockName), Err: err}
 		}
 		if wait <= 0 && errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, maildrop.ErrInUse
+			return -1, maildrop.ErrInUse
 		}
 		select {
 		case <-time.After(pause):
 			pause = min(2*pause, 100*time.Millisecond)
 		case <-timer.C:
-			return nil, maildrop.ErrInUse
+			return -1, maildrop.ErrInUse
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return -1, ctx.Err()
 		}
 	}
 }
 
-func (b *box) openLock() (*os.File, error) {
+func (b *box) openLock() (int, fileID, error) {
 	const flags = unix.O_RDWR | unix.O_NOFOLLOW | unix.O_NONBLOCK
 	fd, err := b.openAt(lockName, flags, 0)
 	made := errors.Is(err, unix.ENOENT)
@@ -121,25 +121,25 @@ func (b *box) openLock() (*os.File, error) {
 			fd, err = b.openAt(lockName, flags, 0)
 		}
 	}
-	if err != nil {
-		return nil, &os.PathError{Op: "open", Path: b.file(lockName), Err: err}
-	}
 	path := b.file(lockName)
-	file := os.NewFile(uintptr(fd), path)
+	if err != nil {
+		return -1, fileID{}, &os.PathError{Op: "open", Path: path, Err: err}
+	}
 	if owner := (unix.Stat_t{}); made && b.statRoot(&owner) == nil {
-		_ = adoptFile(file, &owner) // at worst only root can lock it
+		_ = adopt(fd, &owner) // at worst only root can lock it
 	}
-	if st, err := file.Stat(); err != nil || !st.Mode().IsRegular() {
-		return nil, errors.Join(fmt.Errorf("%w: %s is not a regular file", maildrop.ErrDamaged, path), err, file.Close())
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return -1, fileID{}, errors.Join(fmt.Errorf("%w: %s is not a regular file", maildrop.ErrDamaged, path), err, unix.Close(fd))
 	}
-	return file, nil
+	return fd, fileID{uint64(st.Dev), st.Ino}, nil
 }
 
 func (k *lock) release() error {
 	k.once.Do(func() {
-		if k.file != nil {
+		if k.file >= 0 {
 			// Not by Close alone: a child that is being started has a copy of the descriptor for a moment.
-			k.err = errors.Join(unix.Flock(int(k.file.Fd()), unix.LOCK_UN), k.file.Close())
+			k.err = errors.Join(os.NewSyscallError("flock", unix.Flock(k.file, unix.LOCK_UN)), os.NewSyscallError("close", unix.Close(k.file)))
 		}
 		k.locks.mu.Lock()
 		close(k.locks.held[k.id])

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -120,11 +121,36 @@ func (s *Store) session(ctx context.Context, owner maildrop.Owner) (*session, er
 		}
 		return d, nil
 	}
-	b, _, err := s.locate(owner)
+	b, err := s.again(owner)
 	if err != nil {
 		return nil, err
 	}
+	if b != nil {
+		if d, err := s.enter(ctx, b, owner, s.lockWait); !errors.Is(err, fs.ErrNotExist) {
+			return d, err
+		}
+	}
+	if b, _, err = s.locate(owner); err != nil {
+		return nil, err
+	}
 	return s.enter(ctx, b, owner, s.lockWait)
+}
+
+// again is locate for a Maildir that was open before, of which there is a scan: nothing is looked at but whether it is
+// the same. What it lacks by now is fs.ErrNotExist to who opens it; nil if locate is to look.
+func (s *Store) again(owner maildrop.Owner) (*box, error) {
+	root, err := s.rootOf(owner)
+	if err != nil {
+		return nil, err
+	}
+	var st unix.Stat_t
+	if unix.Stat(root, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		return nil, nil
+	}
+	if b := s.boxAt(root, &st); s.cache.get(b.id) != nil {
+		return b, nil
+	}
+	return nil, nil
 }
 
 // enter locks a Maildir, waiting for that as long as it may, and takes the scan.
@@ -270,16 +296,23 @@ func (b *box) listsMail() bool {
 // adoptFile gives a file or folder that root made in somebody's Maildir to him. Who is not root can still keep the
 // group, so that others of it, Dovecot for one, can go on with it.
 func adoptFile(file *os.File, owner *unix.Stat_t) error {
+	if err := adopt(int(file.Fd()), owner); err != nil {
+		return &os.PathError{Op: "chown", Path: file.Name(), Err: err}
+	}
+	return nil
+}
+
+func adopt(fd int, owner *unix.Stat_t) error {
 	if os.Geteuid() != 0 {
 		if int(owner.Gid) != os.Getegid() {
-			_ = file.Chown(-1, int(owner.Gid)) // refused to who is not in it
+			_ = unix.Fchown(fd, -1, int(owner.Gid)) // refused to who is not in it
 		}
 		return nil
 	}
 	if owner.Uid == 0 {
 		return nil
 	}
-	return file.Chown(int(owner.Uid), int(owner.Gid))
+	return unix.Fchown(fd, int(owner.Uid), int(owner.Gid))
 }
 
 // syncFolder makes what was made, renamed or removed in a folder durable.
