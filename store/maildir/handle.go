@@ -33,8 +33,7 @@ func (d *dirs) open(p place) (*handle, error) {
 		err = d.failing("open", h.name())
 	}
 	if err == nil {
-		const flags = unix.O_RDONLY | unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_CLOEXEC
-		h.fd, err = retried(func() (int, error) { return unix.Openat(d.fds[p.in]-1, p.name, flags, 0) })
+		h.fd, err = d.openFile(p)
 	}
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: h.name(), Err: err}
@@ -50,6 +49,23 @@ func (d *dirs) open(p place) (*handle, error) {
 	}
 	h.size, h.mtime = st.Size, time.Unix(st.Mtim.Unix())
 	return h, nil
+}
+
+// openFile opens the file. When it was read last is not noted: nobody asks, and for most messages that are read it would
+// be a write. Only a file's owner may have it so; who is refused once does not ask again.
+func (d *dirs) openFile(p place) (int, error) {
+	flags := unix.O_RDONLY | unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_CLOEXEC
+	if !d.store.noted.Load() {
+		flags |= unix.O_NOATIME
+	}
+	for {
+		fd, err := retried(func() (int, error) { return unix.Openat(d.fds[p.in]-1, p.name, flags, 0) })
+		if !errors.Is(err, unix.EPERM) || flags&unix.O_NOATIME == 0 {
+			return fd, err
+		}
+		d.store.noted.Store(true)
+		flags &^= unix.O_NOATIME
+	}
 }
 
 // close closes the folders; the next open opens them anew.

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -57,6 +58,7 @@ type Store struct {
 	quota    func() maildrop.Quota
 	tallies  tallies
 	mail     inhabited
+	noted    atomic.Bool // reads of messages are noted in their files: see openFile
 
 	// Set by tests.
 	fault func(op, path string) error // an error to be met instead of doing op
