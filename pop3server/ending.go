@@ -29,9 +29,6 @@ var (
 	ErrCutShort = errors.New("response cut short")
 )
 
-// errPanicked stands for the panic that guard has noted.
-var errPanicked = errors.New("panicked")
-
 // errAborted wraps the reason why the session was ended from outside.
 var errAborted = errors.New("aborted")
 

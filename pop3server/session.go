@@ -19,7 +19,7 @@ import (
 	"dewey/pop3"
 )
 
-// A session is one connection's. Its goroutine alone touches it, but for abort and loggedIn.
+// A session is one connection's. Its goroutine alone touches it (see serve), but for abort and loggedIn.
 type session struct {
 	srv      *Server
 	settings *Settings // as they were when it began
@@ -36,6 +36,7 @@ type session struct {
 	began    time.Time
 	ctx      context.Context
 	cancel   context.CancelCauseFunc
+	unhook   func() bool // ctx closes the connection no more
 	loggedIn atomic.Bool // a login succeeded
 	updating bool        // in UPDATE; srv.mu guards it
 	replying bool        // done with it; srv.mu guards it
@@ -83,7 +84,7 @@ func newSession(srv *Server, base context.Context, c net.Conn, implicit bool) *s
 		info:     Session{ID: srv.lastID.Add(1)},
 		implicit: implicit,
 	}
-	s.log = srv.Logger.With("session", s.info.ID)
+	s.log = srv.Logger            // until name
 	s.conn.until = s.loginUntil() // a client that takes little at a time may not stay for ever either
 	s.out = popwire.NewWriter(s.conn)
 	s.ctx, s.cancel = context.WithCancelCause(base)
@@ -113,10 +114,28 @@ func (s *session) abort(why error) {
 
 // serve runs the session to its end and gives back what it holds. Nothing is removed here but by run. A
 // panic, also in a store's Close or in a hook, ends this session and no other.
+//
+// Handshakes, hashes and scans need a large stack. It goes with this goroutine: who has logged in is served by another,
+// since a session that waits in TRANSACTION is to keep a small one.
 func (s *session) serve() {
-	defer s.srv.remove(s)
-	defer context.AfterFunc(s.ctx, func() { _ = s.conn.Close() })()
+	_ = roomy(0)
+	s.unhook = context.AfterFunc(s.ctx, func() { _ = s.conn.Close() })
+	s.guard(func() { s.end.Err = s.authorize() })
+	if s.end.Err == nil && s.state == pop3.Transaction {
+		go s.transact()
+		return
+	}
+	s.over()
+}
+
+func (s *session) transact() {
 	s.guard(func() { s.end.Err = s.run() })
+	s.over()
+}
+
+func (s *session) over() {
+	defer s.srv.remove(s)
+	defer s.unhook()
 	s.close()
 }
 
@@ -152,18 +171,16 @@ func (s *session) wrap() error {
 
 // name names the session in the log.
 func (s *session) name() {
-	s.log = s.srv.Logger.With("session", s.info.ID)
+	known := []any{"session", s.info.ID}
 	if s.info.Remote.IsValid() {
-		s.log = s.log.With("remote", s.info.Remote.String())
+		known = append(known, "remote", s.info.Remote.String())
 	}
+	s.log = s.srv.Logger.With(known...)
 }
 
-// run greets the client and takes its commands until the session ends: nil after QUIT. While it waits for a line
+// run takes the commands of TRANSACTION until the session ends: nil after QUIT. While it waits for a line
 // its goroutine's stack is to be shallow, or it stays twice as large: TestIdleSession.
 func (s *session) run() error {
-	if err := s.aside(s.authorize); err != nil {
-		return err
-	}
 	for s.state != pop3.Closed {
 		line, err := s.next((*popwire.Reader).ReadLine)
 		if err := s.answer(math.MaxInt, line, err); err != nil {
@@ -173,7 +190,7 @@ func (s *session) run() error {
 	return s.finish()
 }
 
-// authorize is the session from accept to login, or to its end.
+// authorize greets the client and takes its commands until it has logged in, or the session ends.
 func (s *session) authorize() error {
 	if err := s.begin(); err != nil {
 		return err
@@ -184,23 +201,10 @@ func (s *session) authorize() error {
 			return err
 		}
 	}
-	return nil
-}
-
-// aside calls f on a goroutine of its own, and waits. Handshakes, hashes and scans need a large stack, which goes with
-// that goroutine: a session that waits in TRANSACTION keeps a small one.
-func (s *session) aside(f func() error) error {
-	done := make(chan error)
-	go func() {
-		_ = roomy(0)
-		err := errPanicked
-		s.guard(func() { err = f() })
-		done <- err
-	}()
-	if err := <-done; !errors.Is(err, errPanicked) {
-		return err
+	if s.state == pop3.Closed {
+		return s.finish()
 	}
-	return s.end.Err
+	return nil
 }
 
 // roomy makes a goroutine's stack as large as a login needs, at once and while little lies on it: doubled on the way
