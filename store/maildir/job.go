@@ -131,7 +131,7 @@ func (j *job) unlink(g *goneFile, p place) (more bool, err error) {
 		return true, nil
 	}
 	path := j.file(p.in.String() + "/" + p.name)
-	if err := j.failing("unlink", path); err != nil {
+	if err := j.failing("unlink later", path); err != nil {
 		return false, fmt.Errorf("unlink %s: %w", path, err)
 	}
 	var st unix.Stat_t
