@@ -33,16 +33,17 @@ type goneFile struct {
 	unlinked bool
 }
 
-// A fileMark tells a file from another one under its name, also after a restart: a rename changes neither.
+// A fileMark tells a file from another one under its name. Neither a rename changes it nor a copy that keeps times, as of a
+// Maildir that is moved to another disk; the inode's number would change, or be used again.
 type fileMark struct {
-	ino   uint64
 	mtime int64 // nanoseconds since 1970
+	size  int64
 }
 
-func markOf(st *unix.Stat_t) fileMark { return fileMark{st.Ino, st.Mtim.Nano()} }
+func markOf(st *unix.Stat_t) fileMark { return fileMark{st.Mtim.Nano(), st.Size} }
 
 func (m fileMark) String() string {
-	return strconv.FormatUint(m.ino, 10) + "." + strconv.FormatInt(m.mtime, 10)
+	return strconv.FormatInt(m.mtime, 10) + "." + strconv.FormatInt(m.size, 10)
 }
 
 // goneRecord says that the record is of a message that is removed. A mark that can't be read is that of no file, so
@@ -55,13 +56,13 @@ func goneRecord(rec *uidlist.Record) (fileMark, bool) {
 	if _, removed := rec.Get(uidlist.KeyRemoved); !gone || !removed {
 		return fileMark{}, false
 	}
-	ino, mtime, _ := strings.Cut(value, ".")
+	mtime, size, _ := strings.Cut(value, ".")
 	var m fileMark
 	var err1, err2 error
-	m.ino, err1 = strconv.ParseUint(ino, 10, 64)
-	m.mtime, err2 = strconv.ParseInt(mtime, 10, 64)
+	m.mtime, err1 = strconv.ParseInt(mtime, 10, 64)
+	m.size, err2 = strconv.ParseInt(size, 10, 64)
 	if err1 != nil || err2 != nil {
-		return fileMark{}, true
+		return fileMark{size: -1}, true
 	}
 	return m, true
 }
