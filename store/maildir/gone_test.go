@@ -163,6 +163,7 @@ func TestLargeRemovalFails(t *testing.T) {
 	f := withLarge(t, 6)
 	before := f.ids()
 	bad := f.baseOf(before[3])
+	f.store.SetSettle(-1 << 62) // a warm login tries again too
 	refuse := func(op, path string) error {
 		if op == "unlink later" && strings.Contains(path, bad) {
 			return unix.EPERM
@@ -179,6 +180,7 @@ func TestLargeRemovalFails(t *testing.T) {
 			t.Errorf("%d files, want 2", n)
 		}
 		f.wantLog("operation not permitted")
+		f.ticked()
 		f.wantIDs("one can't be unlinked", f.ids(), before[5:])
 	}
 	f.finish()
@@ -279,7 +281,10 @@ func TestTrap24LargeRemoval(t *testing.T) {
 // them for new mail.
 func TestLargeRemovalDuringScan(t *testing.T) {
 	for _, restart := range []bool{false, true} {
-		f := withLarge(t, 8)
+		f := withLarge(t, 0)
+		for i := range 8 { // of sizes that are believed, so that no login looks whether they are there
+			f.put(fmt.Sprintf("new/%d.a.host,S=17000000,W=17000000", 1700000000+i), "Subject: x\n")
+		}
 		before := f.ids()
 		d := f.open()
 		release := f.hold(0)
@@ -302,7 +307,6 @@ func TestLargeRemovalDuringScan(t *testing.T) {
 		if !done || f.list().Next != uint32(len(before)+1) {
 			t.Errorf("restart %v: %v, the next uid is %d", restart, done, f.list().Next)
 		}
-		f.fsck()
 	}
 }
 
