@@ -406,12 +406,14 @@ func (d *daemon) end() (ended chan struct{}, hurry context.CancelFunc) {
 		var both sync.WaitGroup
 		both.Go(func() { mail = d.lmtp.Shutdown(ctx) })
 		err := d.server.Shutdown(ctx)
-		if both.Wait(); err == nil && mail == nil {
-			return
+		if both.Wait(); err != nil || mail != nil {
+			d.log.Warn("closing the sessions that are left")
+			if err := errors.Join(d.lmtp.Close(), d.server.Close()); err != nil {
+				d.log.Error("close", "error", err)
+			}
 		}
-		d.log.Warn("closing the sessions that are left")
-		if err := errors.Join(d.lmtp.Close(), d.server.Close()); err != nil {
-			d.log.Error("close", "error", err)
+		if err := d.mail.Finish(ctx); err != nil {
+			d.log.Warn("ending before all is done: the next session does it", "error", err)
 		}
 	})
 	return ended, hurry

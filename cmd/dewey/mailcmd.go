@@ -88,6 +88,7 @@ func (a *app) openMail(user string, asRoot bool) (*userMail, error) {
 		return nil, err //nolint:wrapcheck // names the key and the user
 	}
 	m.store = maildir.New(maildir.Options{Path: maildirOf(c), Logger: log, Quota: func() maildrop.Quota { return quotaOf(c) }})
+	a.mail = m.store
 	return m, nil
 }
 

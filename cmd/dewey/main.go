@@ -5,15 +5,18 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"dewey/config"
+	"dewey/store/maildir"
 )
 
 func main() {
@@ -28,7 +31,13 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	if cmd, err := root.ExecuteC(); err != nil {
+	cmd, err := root.ExecuteC()
+	if a.mail != nil { // the next session does what is left after that
+		ctx, stop := context.WithTimeout(context.Background(), afterwards)
+		defer stop()
+		err = errors.Join(err, a.mail.Finish(ctx))
+	}
+	if err != nil {
 		fmt.Fprintln(stderr, oneLine(err))
 		if cmd.Name() == "deliver" {
 			return errorCode(err)
@@ -58,7 +67,11 @@ type app struct {
 	out, err io.Writer
 	file     string
 	sets     []string
+	mail     *maildir.Store // that a command has opened maildrops of
 }
+
+// afterwards is how long a command waits for the files to be unlinked of which it has said that they are removed.
+const afterwards = time.Minute
 
 func (a *app) load() (*config.Config, error) { return config.Load(a.file, a.sets) }
 

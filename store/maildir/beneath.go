@@ -12,7 +12,7 @@ import (
 
 // Whoever owns a Maildir can put a link to somebody else's in the place of one of its folders, between any two system
 // calls. So a folder's box is bound to a descriptor, by which all in it is found; only the owner's own Maildir, which
-// is where the administrator says, is found by its path.
+// is where the administrator says, is found by its path. A job's box is bound always: the path may lead elsewhere by then.
 
 // child is the folder of that name on the disk, bound; nil if there is none, or it is no folder itself.
 func (b *box) child(disk string) (*box, error) {
@@ -32,6 +32,17 @@ func (b *box) child(disk string) (*box, error) {
 	return f, nil
 }
 
+// bind returns another box of the Maildir, bound to a descriptor of its own.
+func (b *box) bind() (*box, error) {
+	fd, err := b.openAt(".", unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: b.root, Err: err}
+	}
+	other := *b
+	other.bound = fd + 1
+	return &other, nil
+}
+
 // unbind closes the descriptor. What is done after that opens the folder anew, if it is still the same.
 func (b *box) unbind() {
 	if b.bound > 0 {
@@ -48,7 +59,7 @@ func unbindAll(boxes []*box) {
 
 // at is how a name in the Maildir is given to the system.
 func (b *box) at(name string) (dir int, path string, err error) {
-	if b.home == "" {
+	if b.home == "" && b.bound == 0 {
 		return unix.AT_FDCWD, b.file(name), nil
 	}
 	if b.bound == 0 {

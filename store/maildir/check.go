@@ -204,6 +204,7 @@ type checker struct {
 	removed int // messages that can be brought back
 	list    *checkedList
 	trash   checkedTrash
+	gone    []goneFile              // messages that are removed, and yet to be unlinked
 	known   map[stamp]message.Sizes // measured
 	fixing  bool                    // the list is to be written, under its lock
 }

@@ -34,6 +34,7 @@ const (
 	KindSize      Kind = "size"      // a recorded size is wrong
 	KindNameSize  Kind = "name-size" // a file's name claims a wrong size
 	KindKept      Kind = "kept"      // the time at which a message was removed and kept is none
+	KindGone      Kind = "gone"      // messages that are removed, and yet to be unlinked
 	KindCourier   Kind = "courier"   // one of Courier's lists
 
 	KindSharedValidity Kind = "shared-validity" // two Maildirs of an owner have one UIDVALIDITY

@@ -62,6 +62,7 @@ func (c *checker) lookList(ctx context.Context) error {
 	if c.list.List == nil || !c.list.onDisk {
 		return nil
 	}
+	c.lookGone()
 	c.lookIDs()
 	c.lookKept()
 	c.lookMissing()
@@ -375,7 +376,7 @@ func (c *checker) lookKept() {
 	for i := range c.list.Records {
 		rec := &c.list.Records[i]
 		value, ok := rec.Get(uidlist.KeyRemoved)
-		if !ok {
+		if _, gone := goneRecord(rec); !ok || gone {
 			continue
 		}
 		if c.message(rec.Base) != nil {
@@ -400,7 +401,10 @@ func (c *checker) lookMissing() {
 	if !c.whole || !c.still {
 		return
 	}
-	here := func(rec uidlist.Record) bool { return c.seen[rec.Base] }
+	here := func(rec uidlist.Record) bool {
+		_, gone := goneRecord(&rec)
+		return gone || c.seen[rec.Base]
+	}
 	n := 0
 	for i := range c.list.Records {
 		if !here(c.list.Records[i]) {

@@ -25,6 +25,7 @@ func (c *checker) repair(ctx context.Context) error {
 		}
 	}
 	step(c.makeFolders, KindFolder)
+	step(func() error { return c.unlinkGone(ctx) }, KindGone)
 	step(c.oneName, KindTwo)
 	step(c.ownNames, KindSame)
 	step(func() error { return c.tidyTmp(c.opts.Now) }, KindTmp)

@@ -2,12 +2,14 @@ package maildir
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"strconv"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -26,13 +28,59 @@ type dotlock struct {
 	file *os.File
 }
 
+// writing are the Maildirs whose lists this process has locked: the file says nothing of that to one of its own.
+var writing struct {
+	mu   sync.Mutex
+	held map[fileID]chan struct{} // closed when the lock is free
+}
+
+// turn waits until nobody in this process has the lock on the list: errListLocked when the time is over.
+func (b *box) turn(ctx context.Context, over <-chan time.Time) error {
+	for {
+		writing.mu.Lock()
+		free, held := writing.held[b.id]
+		if !held {
+			if writing.held == nil {
+				writing.held = map[fileID]chan struct{}{}
+			}
+			writing.held[b.id] = make(chan struct{})
+		}
+		writing.mu.Unlock()
+		if !held {
+			return nil
+		}
+		select {
+		case <-free:
+		case <-over:
+			return errListLocked
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (b *box) passTurn() {
+	writing.mu.Lock()
+	defer writing.mu.Unlock()
+	close(writing.held[b.id])
+	delete(writing.held, b.id)
+}
+
 const listLockName = listName + ".lock"
 
 // lockList takes the lock on the list, and waits for it as long as it may: errListLocked after that.
-func (b *box) lockList(ctx context.Context, wait time.Duration) (*dotlock, error) {
+func (b *box) lockList(ctx context.Context, wait time.Duration) (lock *dotlock, err error) {
 	path := b.file(listLockName)
 	timer := time.NewTimer(max(wait, 0))
 	defer timer.Stop()
+	if err := b.turn(ctx, timer.C); err != nil {
+		return nil, err
+	}
+	defer func() { // also after a panic
+		if lock == nil {
+			b.passTurn()
+		}
+	}()
 	pause := 5 * time.Millisecond
 	for {
 		if err := b.failing("lock", path); err != nil {
@@ -69,7 +117,7 @@ func (b *box) lockList(ctx context.Context, wait time.Duration) (*dotlock, error
 	}
 }
 
-// lockTemp becomes the lock: only who has locked the Maildir makes it.
+// lockTemp becomes the lock. Two processes may make it at a time, a session and a job of another one.
 const lockTemp = listLockName + ".tmp"
 
 // makeLock makes the lock on the list; unix.EEXIST if it is there. It appears with its content: from an empty one, whose
@@ -109,8 +157,15 @@ func (b *box) makeLock() (_ *dotlock, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := moveFile(dir, from, dir, to, fileID{uint64(st.Dev), st.Ino}); err != nil {
+	err = moveFile(dir, from, dir, to, fileID{uint64(st.Dev), st.Ino})
+	if errors.Is(err, unix.ENOENT) { // the other one has taken it for left over
+		return nil, unix.EEXIST
+	}
+	if err != nil {
 		return nil, &os.PathError{Op: "rename", Path: path, Err: err}
+	}
+	if same, err := b.sameFile(file, listLockName); err != nil || !same { // it was his already that was moved
+		return nil, cmp.Or(err, error(unix.EEXIST))
 	}
 	return &dotlock{b, file}, nil
 }
@@ -128,7 +183,7 @@ func (b *box) staleLock() (stale bool, why string) {
 		// Whoever makes one writes his number at once. The power was lost before that was on the disk, and its name was.
 		return true, "it names nobody, and is older than the machine's start"
 	case pid > 0:
-		// Our own pid is that of an earlier process: the session's lock is ours, and we hold no other.
+		// Our own pid is that of an earlier process: it is our turn, so that no other session or job of ours holds it.
 		if err := unix.Kill(pid, 0); pid != os.Getpid() && !errors.Is(err, unix.ESRCH) && !startedAfter(pid, latest(&before)) {
 			return false, ""
 		}
@@ -212,6 +267,7 @@ func (l *dotlock) held() error {
 }
 
 func (l *dotlock) release() error {
+	defer l.passTurn()
 	var err error
 	if l.held() == nil {
 		if err = l.unlinkAt(listLockName); err != nil {

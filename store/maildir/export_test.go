@@ -22,13 +22,28 @@ func Kill(d maildrop.Maildrop) {
 }
 
 // SetFault makes operations fail.
-func (s *Store) SetFault(f func(op, path string) error) { s.fault = f }
+func (s *Store) SetFault(f func(op, path string) error) {
+	if f == nil {
+		s.fault.Store(nil)
+	} else {
+		s.fault.Store(&f)
+	}
+}
 
 // SetTrace is told of what is read.
-func (s *Store) SetTrace(f func(op, path string)) { s.trace = f }
+func (s *Store) SetTrace(f func(op, path string)) {
+	if f == nil {
+		s.trace.Store(nil)
+	} else {
+		s.trace.Store(&f)
+	}
+}
 
 // SetSettle sets how old a change must be to prove something.
 func (s *Store) SetSettle(d time.Duration) { s.settle = d }
+
+// SetLarge sets how many messages one Remove takes for their files to be unlinked later.
+func (s *Store) SetLarge(n int) { s.large = n }
 
 // Cached is how many scans are kept and what they take.
 func (s *Store) Cached() (n int, octets int64) {

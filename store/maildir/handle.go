@@ -29,7 +29,7 @@ func (d *dirs) open(p place) (*handle, error) {
 	}
 	h := &handle{fd: -1, box: d.box, place: p}
 	var err error
-	if d.store.fault != nil {
+	if d.store.fault.Load() != nil {
 		err = d.failing("open", h.name())
 	}
 	if err == nil {

@@ -178,7 +178,7 @@ func (b *box) kept(ctx context.Context) ([]offer, error) {
 	for i := range list.Records {
 		rec := &list.Records[i]
 		value, ok := rec.Get(uidlist.KeyRemoved)
-		if !ok {
+		if _, gone := goneRecord(rec); !ok || gone {
 			continue
 		}
 		if places == nil {
@@ -216,25 +216,8 @@ func servedID(rec *uidlist.Record, validity uint32) string {
 
 // places are where the messages of new/ and cur/ are, by base name.
 func (b *box) places(ctx context.Context) (map[string]place, error) {
-	var lists [2]*listing
-	for _, f := range []folder{inNew, inCur} {
-		l, err := b.scan(ctx, f)
-		if err != nil {
-			return nil, err
-		}
-		lists[f] = l
-	}
-	if _, err := b.back(ctx, lists[inNew]); err != nil {
-		return nil, err
-	}
-	all := make(map[string]place, len(lists[inNew].names)+len(lists[inCur].names))
-	for f, l := range lists {
-		for _, name := range l.names {
-			p := place{name, folder(f)}
-			all[p.base()] = p
-		}
-	}
-	return all, nil
+	found, err := b.whereabouts(ctx)
+	return found.places, err
 }
 
 // Removed lists what can be brought back, the one that was removed last at the end. It takes no lock, and makes no

@@ -142,3 +142,37 @@ func TestDovecotSeesRestored(t *testing.T) {
 	}
 	d.fsck()
 }
+
+// Dovecot keeps what the list says of messages that are gone, while their files are yet to be unlinked, and uids and
+// unique-ids of all others; what it moves meanwhile goes too.
+func TestDovecotDuringLargeRemoval(t *testing.T) {
+	d := withDovecot(t)
+	t.Cleanup(func() { d.finish() })
+	d.store.SetLarge(3)
+	for i := range 8 {
+		d.deliver(fmt.Sprintf("Subject: %d\n", i))
+	}
+	all := ids(d.session())
+	d.own()
+	m := d.open()
+	release := d.hold(0)
+	d.check(m.Remove(t.Context(), []int{1, 2, 3, 4, 5}))
+	d.close(m)
+	d.doveadm("flags", "add", `\Flagged`, "mailbox", "INBOX", "uid", "3,7")
+	d.doveadm("expunge", "mailbox", "INBOX", "uid", "6")
+	d.deliver("Subject: more\n")
+	d.uids()
+	if list := d.get("dovecot-uidlist"); strings.Count(list, " R") < 4 {
+		t.Errorf("Dovecot has lost a mark:\n%s", list)
+	}
+	d.own()
+	got := d.ids()
+	d.wantIDs("dewey", got[:2], all[6:])
+	release()
+	d.finish()
+	d.wantIDs("dewey, after it", d.ids(), got)
+	d.wantIDs("Dovecot", ids(d.session()), got)
+	d.wantIDs("IMAP", d.uids(), []string{"7", "8", "9"})
+	d.own()
+	d.fsck()
+}

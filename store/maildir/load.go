@@ -63,7 +63,9 @@ type loader struct {
 	known     map[string]message.Sizes // measured in an earlier attempt, by base name
 	witnessed uint32                   // validity in the witness, or 0
 	hidden    int
-	stopped   bool // the context ended while much had been measured
+	before    stamp      // of the list, before the scan
+	gone      []goneFile // what the list says to be removed already
+	stopped   bool       // the context ended while much had been measured
 }
 
 // mostAttempts is how often a scan is taken anew because files moved while they were measured.
@@ -87,13 +89,21 @@ func (b *box) open(ctx context.Context, lock *lock, owner maildrop.Owner) (*sess
 		if snap != prev {
 			b.keepSnapshot(snap)
 		}
-		return &session{box: b, lock: lock, snap: snap, dirs: dirs{box: b}, life: owner.Life, pending: l.pending}, nil
+		s := &session{box: b, lock: lock, snap: snap, dirs: dirs{box: b}, life: owner.Life, pending: l.pending}
+		s.resume(l.gone)
+		return s, nil
 	}
 }
 
 // load takes the scan. The order matters: new/ before cur/ (see the package comment), both before the
 // list, since Dovecot writes the list before it adds the files.
 func (l *loader) load(ctx context.Context, last bool) (*snapshot, error) {
+	var err error
+	if l.prev != nil {
+		l.before = l.prev.list.stamp
+	} else if l.before, err = l.stampAt(listName); err != nil {
+		return nil, err
+	}
 	now, err := l.stampAt(inNew.String())
 	if err != nil {
 		return nil, err
@@ -298,6 +308,17 @@ func (l *loader) full(ctx context.Context, last bool) (*snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
+	found, err := l.ghosts(list)
+	switch {
+	case err != nil:
+		return nil, err
+	case found && !last:
+		return nil, errMoved
+	case found:
+		if known, err = l.adoptList(list); err != nil {
+			return nil, err
+		}
+	}
 	l.prove()
 	away, stop := l.measure(ctx)
 	if stop == nil && away > 0 && !last {
@@ -323,6 +344,7 @@ func (l *loader) adoptList(list *listFile) ([]served, error) {
 	}
 	var known []served
 	if list.List != nil {
+		l.passOver(list)
 		known = make([]served, 0, len(l.files))
 		for i := range list.Records {
 			rec := &list.Records[i]

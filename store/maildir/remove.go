@@ -31,6 +31,8 @@ func (s *session) Remove(ctx context.Context, numbers []int) error {
 		return nil
 	case s.life.Deletion == maildrop.DeletionKeep:
 		return s.keep(ctx, numbers)
+	case len(numbers) >= s.store.large && s.life.Undelete <= 0:
+		return s.removeLarge(context.WithoutCancel(ctx), numbers)
 	}
 	return s.remove(context.WithoutCancel(ctx), numbers)
 }

@@ -129,6 +129,36 @@ func (b *box) scan(ctx context.Context, f folder) (*listing, error) {
 	return all, nil
 }
 
+// Whereabouts are where messages are now, by base name.
+type whereabouts struct {
+	places  map[string]place
+	settled bool          // what is not there is gone
+	pause   time.Duration // after which a scan that was disturbed may come out better
+}
+
+func (b *box) whereabouts(ctx context.Context) (w whereabouts, err error) {
+	var lists [2]*listing
+	for _, f := range []folder{inNew, inCur} {
+		if lists[f], err = b.scan(ctx, f); err != nil {
+			return w, err
+		}
+	}
+	quiet, err := b.back(ctx, lists[inNew])
+	if err != nil {
+		return w, err
+	}
+	w.settled = quiet && lists[inCur].stable
+	w.pause = max(lists[inNew].stamp.step(), lists[inCur].stamp.step())
+	w.places = make(map[string]place, len(lists[inNew].names)+len(lists[inCur].names))
+	for f, l := range lists {
+		for _, name := range l.names {
+			p := place{name, folder(f)}
+			w.places[p.base()] = p
+		}
+	}
+	return w, nil
+}
+
 // back adds to l, the listing of new/, what has moved there from cur/ while cur/ was read: mutt moves
 // messages back. quiet says that nothing has.
 func (b *box) back(ctx context.Context, l *listing) (quiet bool, err error) {

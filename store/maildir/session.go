@@ -31,6 +31,7 @@ type session struct {
 	suspect map[int]bool             // sizes that the file has proved wrong
 	pending map[uint32]message.Sizes // to be written to the list
 	removed map[uint32]bool          // uids whose records are to be struck from the list
+	gone    map[uint32]bool          // uids whose files a job unlinks, and which the list says to be gone
 	kept    []int                    // messages that are hidden since the scan
 	dates   *dates                   // when the messages were delivered; nil: nobody has asked yet
 }
@@ -263,28 +264,11 @@ func (s *session) refind(ctx context.Context, n int, p place) error {
 
 // rescan finds where all messages are now.
 func (s *session) rescan(ctx context.Context) error {
-	var lists [2]*listing
-	for _, f := range []folder{inNew, inCur} {
-		l, err := s.scan(ctx, f)
-		if err != nil {
-			return err
-		}
-		lists[f] = l
+	found, err := s.whereabouts(ctx)
+	if err == nil {
+		s.refound, s.settled, s.pause = found.places, found.settled, found.pause
 	}
-	quiet, err := s.back(ctx, lists[inNew])
-	if err != nil {
-		return err
-	}
-	s.settled = quiet && lists[inCur].stable
-	s.pause = max(lists[inNew].stamp.step(), lists[inCur].stamp.step())
-	s.refound = make(map[string]place, len(s.snap.items))
-	for f, l := range lists {
-		for _, name := range l.names {
-			q := place{name, folder(f)}
-			s.refound[q.base()] = q
-		}
-	}
-	return nil
+	return err
 }
 
 // closeWait is how long Close waits for another program that writes the list.
@@ -368,8 +352,8 @@ func (s *session) publish(list *listFile) {
 			next.hidden++
 		}
 	}
-	if len(s.removed) > 0 {
-		next.strike(s.removed)
+	if len(s.removed)+len(s.gone) > 0 {
+		next.strike(func(uid uint32) bool { return s.removed[uid] || s.gone[uid] })
 	}
 	s.keepSnapshot(&next)
 }

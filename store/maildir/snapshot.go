@@ -34,14 +34,14 @@ type item struct {
 func (it *item) place() place { return place{it.name, it.in} }
 func (it *item) base() string { return it.place().base() }
 
-// strike leaves out messages whose records were struck from the list: a file that comes under one of
-// their names is not known (see guard).
-func (s *snapshot) strike(removed map[uint32]bool) {
+// strike leaves out messages whose records were struck from the list, or say that they are gone: a file that comes under
+// one of their names is not known (see guard).
+func (s *snapshot) strike(removed func(uid uint32) bool) {
 	old := *s
 	s.items, s.messages, s.extra, s.hidden = nil, nil, nil, 0
 	s.new.settled, s.cur.settled = false, false
 	for i := range old.items {
-		if removed[old.items[i].uid] {
+		if removed(old.items[i].uid) {
 			continue
 		}
 		if places := old.extra[i]; places != nil {

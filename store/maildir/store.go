@@ -59,12 +59,14 @@ type Store struct {
 	tallies  tallies
 	mail     inhabited
 	noted    atomic.Bool // reads of messages are noted in their files: see openFile
+	jobs     jobs
 
 	// Set by tests.
-	fault func(op, path string) error // an error to be met instead of doing op
-	trace func(op, path string)       // told of each folder or list that is read
+	fault atomic.Pointer[func(op, path string) error] // an error to be met instead of doing op
+	trace atomic.Pointer[func(op, path string)]       // told of each folder or list that is read
 
 	settle time.Duration // the constant settled, unless a test says otherwise
+	large  int           // the constant largeRemoval, unless a test says otherwise
 }
 
 // New returns a Store. It panics if opts.Path is nil.
@@ -72,7 +74,7 @@ func New(opts Options) *Store {
 	if opts.Path == nil {
 		panic("maildir: Options.Path is nil")
 	}
-	s := &Store{path: opts.Path, log: opts.Logger, lockWait: opts.LockWait, quota: opts.Quota, settle: settled}
+	s := &Store{path: opts.Path, log: opts.Logger, lockWait: opts.LockWait, quota: opts.Quota, settle: settled, large: largeRemoval}
 	if s.log == nil {
 		s.log = slog.Default()
 	}
@@ -224,15 +226,15 @@ func (b *box) file(name string) string { return filepath.Join(b.root, name) }
 
 // failing is the error that a test wants op to meet.
 func (b *box) failing(op, path string) error {
-	if b.store.fault == nil {
-		return nil
+	if fault := b.store.fault.Load(); fault != nil {
+		return (*fault)(op, path)
 	}
-	return b.store.fault(op, path)
+	return nil
 }
 
 func (b *box) tell(op, path string) {
-	if b.store.trace != nil {
-		b.store.trace(op, path)
+	if trace := b.store.trace.Load(); trace != nil {
+		(*trace)(op, path)
 	}
 }
 

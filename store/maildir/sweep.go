@@ -37,7 +37,7 @@ func (s *Store) Sweep(ctx context.Context, owner maildrop.Owner, now time.Time) 
 	defer unbindAll(boxes)
 	errs := []error{err}
 	for i, b := range boxes {
-		err := b.purge(ctx, owner.Life, now, &all)
+		err := errors.Join(b.goOn(ctx, owner), b.purge(ctx, owner.Life, now, &all))
 		if i < len(seen) {
 			err = errors.Join(err, b.expire(ctx, owner, now, &all))
 		}
@@ -46,6 +46,17 @@ func (s *Store) Sweep(ctx context.Context, owner maildrop.Owner, now time.Time) 
 		}
 	}
 	return all, errors.Join(errs...)
+}
+
+// goOn has a large removal finished that was cut short, where no session comes any more that would do it.
+func (b *box) goOn(ctx context.Context, owner maildrop.Owner) error {
+	if any, err := b.anyGone(); err != nil || !any || b.store.jobs.busy(b.id) {
+		return err
+	}
+	return b.locked(ctx, func(lock *lock) (left bool, err error) {
+		_, err = b.open(ctx, lock, owner)
+		return false, err
+	})
 }
 
 // locked calls f while the Maildir is locked, for a while at most: it is done again until it says that nothing is left.

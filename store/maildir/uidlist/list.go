@@ -10,7 +10,7 @@ import (
 const MaxUID = 1<<32 - 2
 
 // Keys of a record that this project knows. Others are kept as they are. S, W, P and O are Dovecot's;
-// E, U and D are dewey's own, which Dovecot keeps when it rewrites a list.
+// E, U, D and R are dewey's own, which Dovecot keeps when it rewrites a list; G would be a GUID of Dovecot's.
 const (
 	KeyStored    = 'S' // octets as stored
 	KeyVirtual   = 'W' // octets with CRLF line ends, without a line end added to the last line
@@ -19,6 +19,7 @@ const (
 	KeyAdded     = 'E' // octets that sending adds to W; where it stands, S and W were measured
 	KeySurrogate = 'U' // octets of the surrogate (RFC 6856); -1: there is none
 	KeyRemoved   = 'D' // removed by its owner, and kept: when, in seconds since 1970
+	KeyGone      = 'R' // beside D: not kept, its file is yet to be unlinked: mtime in nanoseconds and octets, with a '.' between
 )
 
 // A List is a whole uid list.

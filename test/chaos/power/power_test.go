@@ -117,7 +117,7 @@ func lose(t *testing.T, s *scenario.Scenario) map[string]int {
 		t.Fatal(what)
 	}
 
-	states, possible := d.states(s, moments, len(events))
+	states, possible := d.states(s, moments, events)
 	f := map[string]int{"events": len(events), "syncs": 0, "states": possible, "looked_at": len(states)}
 	for _, e := range events {
 		if e.Kind == tracer.Sync {
@@ -133,8 +133,19 @@ func lose(t *testing.T, s *scenario.Scenario) map[string]int {
 	return f
 }
 
+// mostNames is how many changes of names are taken, or left out, alone, and aRow how far two moments of a long run lie
+// apart within a row of the same calls.
+const mostNames, aRow = 60, 50
+
+// within says that a moment is one of many like it.
+func within(run []tracer.Event, cut int) bool {
+	return len(run) > 500 && cut > 1 && cut < len(run) && cut%aRow != 0 &&
+		run[cut-2].Kind == run[cut-1].Kind && run[cut-1].Kind == run[cut].Kind
+}
+
 // states are the different ones, or so many of them, by chance.
-func (d *disk) states(s *scenario.Scenario, moments []moment, events int) (all []state, possible int) {
+func (d *disk) states(s *scenario.Scenario, moments []moment, run []tracer.Event) (all []state, possible int) {
+	events := len(run)
 	dice := rand.New(rand.NewPCG(seed, 0))
 	type id struct {
 		sum    [sha256.Size]byte
@@ -153,7 +164,15 @@ func (d *disk) states(s *scenario.Scenario, moments []moment, events int) (all [
 		for at+1 < len(moments) && moments[at+1].event <= cut {
 			at++
 		}
+		if within(run, cut) {
+			continue
+		}
 		names, octets := d.pending(cut)
+		pending := slices.Clone(names)
+		if len(names) > mostNames {
+			dice.Shuffle(len(names), func(i, j int) { names[i], names[j] = names[j], names[i] })
+			names = names[:mostNames]
+		}
 		add := func(how string, chosen func(step int) bool) {
 			for l := range losses {
 				tree := d.after(cut, chosen, func(int) loss { return l })
@@ -177,7 +196,7 @@ func (d *disk) states(s *scenario.Scenario, moments []moment, events int) (all [
 		}
 		for range random {
 			chosen := map[int]bool{}
-			for _, n := range names {
+			for _, n := range pending {
 				chosen[n] = dice.IntN(2) == 0
 			}
 			add("by chance", func(step int) bool { return chosen[step] })

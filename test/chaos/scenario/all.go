@@ -46,6 +46,12 @@ func All() []Scenario {
 			Act:     func(e *Env) error { return e.remove(e.POP3, "mrose", odd) },
 		},
 		{
+			Name:    "large update", // answered when the list says so, and finished after that
+			Users:   []string{"mrose"},
+			Prepare: func(e *Env) { e.put("mrose", "", "m", 600); e.served(nil, e.see("mrose")) },
+			Act:     manyGo,
+		},
+		{
 			Name:    "update with undelete",
 			Users:   []string{"mrose undelete=1d"},
 			Prepare: func(e *Env) { e.put("mrose", "", "m", 100); e.served(nil, e.see("mrose")) },
@@ -154,6 +160,27 @@ func All() []Scenario {
 				return nil
 			},
 		},
+	}
+}
+
+// manyGo removes so many that their files are unlinked after the answer, and waits for that.
+func manyGo(e *Env) error {
+	if err := e.remove(e.POP3, "mrose", func(key string) bool { return key[len(key)-1] != '0' }); err != nil {
+		return err
+	}
+	for end := time.Now().Add(time.Minute); ; {
+		list, err := os.ReadFile(filepath.Join(e.Maildir("mrose"), "dovecot-uidlist"))
+		switch {
+		case err != nil:
+			return err
+		case !strings.Contains(string(list), " R"):
+			return nil
+		case !e.alive():
+			return io.EOF
+		case time.Now().After(end):
+			return errors.New("removed messages are not unlinked")
+		}
+		time.Sleep(time.Millisecond) // between two looks; nothing depends on its length
 	}
 }
 
