@@ -58,7 +58,7 @@ func Measure(r io.Reader) (Sizes, error) {
 // r other than io.EOF is passed on in its place, and nothing is added to what came before it.
 func NewReader(r io.Reader) *Reader { return &Reader{r: r} }
 
-// A Reader is NewReader's. The one who reads keeps to one of the two methods.
+// A Reader is NewReader's, or is given what it reads by Reset. The one who reads keeps to one of the two methods.
 type Reader struct {
 	r       io.Reader
 	ends    dotstuff.LineEnds
@@ -67,6 +67,9 @@ type Reader struct {
 	err     error
 	few     [16]byte
 }
+
+// Reset makes it a new reader, of r.
+func (c *Reader) Reset(r io.Reader) { *c = Reader{r: r} }
 
 // Read implements io.Reader.
 func (c *Reader) Read(p []byte) (int, error) { return c.read(p, false) }

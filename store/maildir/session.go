@@ -57,16 +57,9 @@ func (s *session) Retrieve(ctx context.Context, n int) (maildrop.Message, io.Rea
 	if err != nil {
 		return maildrop.Message{}, nil, errors.Join(err, file.Close())
 	}
-	body := &body{
-		file: file,
-		r:    message.NewReader(&whole{ctx: ctx, r: file, left: file.size}),
-		left: m.Octets,
-		lied: func() {
-			s.log.Error("a message changed while it was read", "file", file.name())
-			s.distrust(n)
-		},
-	}
-	return m, body, nil
+	b := &body{session: s, n: n, file: file, whole: whole{ctx: ctx, r: file, left: file.size}, left: m.Octets}
+	b.r.Reset(&b.whole)
+	return m, b, nil
 }
 
 // exact is the message with sizes that hold for the file that is open.
@@ -126,12 +119,13 @@ func (s *session) distrust(n int) {
 // A body is a message as it is sent. io.EOF comes after exactly as many octets as were announced; a
 // file that holds less or more than it did ends in another error.
 type body struct {
-	file *handle
-	r    *message.Reader
-	left int64
-	lied func()
-
-	wrong bool // the file holds more than was announced
+	session *session
+	n       int // the message, from 0
+	file    *handle
+	whole   whole // of file
+	r       message.Reader
+	left    int64
+	wrong   bool // the file holds more than was announced
 }
 
 var errContent = errors.New("the message is not what it was when it was measured")
@@ -145,7 +139,7 @@ func (b *body) Read(p []byte) (int, error) {
 	}
 	if b.left == 0 {
 		var more [1]byte
-		n, err := io.ReadFull(b.r, more[:])
+		n, err := io.ReadFull(&b.r, more[:])
 		if n > 0 {
 			b.lied()
 			err = errContent
@@ -189,6 +183,12 @@ func (b *body) sound(err error) error {
 		err = nil // the next Read says it
 	}
 	return err
+}
+
+// lied says that the file was not what its recorded size says.
+func (b *body) lied() {
+	b.session.log.Error("a message changed while it was read", "file", b.file.name())
+	b.session.distrust(b.n)
 }
 
 func (b *body) Close() error { return b.file.Close() }
