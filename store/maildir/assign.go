@@ -92,7 +92,8 @@ func (l *loader) assignLocked(ctx context.Context, known []served) (_, fresh []s
 		for i := range l.files {
 			l.files[i].record, l.files[i].hidden = -1, false
 		}
-		if known, err = l.adoptList(list); err != nil {
+		known = l.adoptList(list)
+		if err := l.guard(known); err != nil {
 			return nil, nil, err
 		}
 		if !l.unwritten(known) {

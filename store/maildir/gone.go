@@ -42,6 +42,13 @@ type fileMark struct {
 
 func markOf(st *unix.Stat_t) fileMark { return fileMark{st.Mtim.Nano(), st.Size} }
 
+// of says that it is the mark of a file. A copy may keep times in whole seconds alone, as tar's does.
+func (m fileMark) of(st *unix.Stat_t) bool {
+	now := markOf(st)
+	past := m.mtime - now.mtime
+	return now.size == m.size && (past == 0 || st.Mtim.Nsec == 0 && past > 0 && past < int64(time.Second))
+}
+
 func (m fileMark) String() string {
 	return strconv.FormatInt(m.mtime, 10) + "." + strconv.FormatInt(m.size, 10)
 }
@@ -179,23 +186,16 @@ func (s *session) announce(ctx context.Context, gone []goneFile) (told []goneFil
 
 // passOver takes out of the scan the files of messages that the list says to be gone, and notes them for a job.
 func (l *loader) passOver(list *listFile) {
-	l.gone = nil
+	l.gone = goneIn(list)
 	var out map[int]bool
-	for i := range list.Records {
-		rec := &list.Records[i]
-		mark, gone := goneRecord(rec)
-		if !gone {
-			continue
-		}
-		g := goneFile{uid: rec.UID, stem: rec.Base, mark: mark}
-		if n, here := l.byBase[rec.Base]; here {
+	for i := range l.gone {
+		if n, here := l.byBase[l.gone[i].stem]; here {
 			if out == nil {
 				out = map[int]bool{}
 			}
 			out[n] = true
-			g.place = l.files[n].place
+			l.gone[i].place = l.files[n].place
 		}
-		l.gone = append(l.gone, g)
 	}
 	if out == nil {
 		return
@@ -239,22 +239,62 @@ func (b *box) anyGone() (bool, error) {
 }
 
 // resume has a job go on with what another process, or an earlier job, has left.
-func (s *session) resume(gone []goneFile) {
-	if len(gone) == 0 || s.store.jobs.busy(s.id) || s.store.jobs.crowded() {
+func (b *box) resume(gone []goneFile) {
+	if len(gone) == 0 || b.store.jobs.busy(b.id) || b.store.jobs.crowded() {
 		return
 	}
-	j, err := s.newJob()
+	j, err := b.newJob()
 	if err != nil {
-		s.log.Error("removed messages are still on the disk, and hidden", "messages", len(gone), "error", err)
+		b.log.Error("removed messages are still on the disk, and hidden", "messages", len(gone), "error", err)
 		return
 	}
 	j.files = gone
-	s.store.jobs.begin(j)
+	b.store.jobs.begin(j)
+}
+
+// goneWait is how long a delivery to a full maildrop waits for what is removed to be unlinked.
+const goneWait = 10 * time.Second
+
+// cleared waits until the files of removed messages are unlinked, or some of them. It says whether there were any: a
+// maildrop that was full may not be so any more.
+func (b *box) cleared(ctx context.Context) bool {
+	idle := b.store.jobs.idle(b.id)
+	if idle == nil {
+		if any, err := b.anyGone(); err != nil || !any {
+			return false
+		}
+		list, err := b.readList()
+		if err != nil || list.List == nil {
+			return false
+		}
+		b.resume(goneIn(list))
+		if idle = b.store.jobs.idle(b.id); idle == nil {
+			return false
+		}
+	}
+	timer := time.NewTimer(goneWait)
+	defer timer.Stop()
+	select {
+	case <-idle:
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	return true
+}
+
+// goneIn are the messages that a list says to be gone.
+func goneIn(list *listFile) (all []goneFile) {
+	for i := range list.Records {
+		if mark, gone := goneRecord(&list.Records[i]); gone {
+			all = append(all, goneFile{uid: list.Records[i].UID, stem: list.Records[i].Base, mark: mark})
+		}
+	}
+	return all
 }
 
 // ghosts looks whether files without a record are there still, and leaves those out of the scan that are not, if the
 // list has changed since before it: their records may be struck by now. Else they would come under a unique-id once more.
-func (l *loader) ghosts(list *listFile) (found bool, err error) {
+func (l *loader) ghosts(ctx context.Context, list *listFile) (found bool, err error) {
 	if list.stamp == l.before {
 		return false, nil
 	}
@@ -272,6 +312,16 @@ func (l *loader) ghosts(list *listFile) (found bool, err error) {
 	}
 	if len(out) == 0 {
 		return false, nil
+	}
+	now, err := l.whereabouts(ctx)
+	if err != nil {
+		return false, err
+	}
+	for i := range out { // some have another name by now, no more
+		if p, here := now.places[l.files[i].stem]; here {
+			l.files[i].place = p
+			delete(out, i)
+		}
 	}
 	l.leaveOut(out)
 	l.new.settled, l.cur.settled = false, false

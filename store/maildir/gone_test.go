@@ -370,20 +370,66 @@ func TestLargeRemovalInFolders(t *testing.T) {
 	}
 }
 
-// While a quota is counted files that are yet to be unlinked count, and no longer.
-func TestLargeRemovalQuota(t *testing.T) {
+// tar moves a Maildir with the times of its files in whole seconds: what was removed does not come back as new mail.
+func TestLargeRemovalMovedInWholeSeconds(t *testing.T) {
 	f := withLarge(t, 8)
-	f.checkUsage()
+	all := f.ids()
 	d := f.open()
 	release := f.hold(0)
 	f.check(d.Remove(t.Context(), []int{1, 2, 3, 4, 5}))
-	f.close(d)
-	f.checkUsage()
-	f.ids()
-	f.checkUsage()
+	f.store.SetFault(func(string, string) error { panic("the process has died") })
 	release()
+	maildir.Kill(d)
+	f.die()
+	for _, dir := range []string{"new", "cur"} {
+		files, err := os.ReadDir(filepath.Join(f.root, dir))
+		f.check(err)
+		for _, file := range files {
+			info, err := file.Info()
+			f.check(err)
+			whole := info.ModTime().Truncate(time.Second)
+			f.check(os.Chtimes(filepath.Join(f.root, dir, file.Name()), whole, whole))
+		}
+	}
+	f.wantIDs("at first", f.ids(), all[5:])
 	f.finish()
-	f.checkUsage()
+	f.wantIDs("in the end", f.ids(), all[5:])
+}
+
+// A login whose process knows the messages under their unique-ids is not refused because a job of another process
+// unlinks them, and strikes them from the list, between its scan and its look at the list.
+func TestLargeRemovalDuringScanElsewhere(t *testing.T) {
+	f := withLarge(t, 0)
+	for i := range 40 {
+		f.put(fmt.Sprintf("new/%d.a.host,S=17000000,W=17000000", 1700000000+i), "Subject: x\n")
+	}
+	other := f.store
+	f.restart()
+	f.store.SetLarge(3)
+	before := f.ids()
+	serving := f.store
+	f.store = other
 	f.ids()
-	f.checkUsage()
+	release := f.hold(0)
+	d := f.open()
+	var numbers []int
+	for n := range 38 {
+		numbers = append(numbers, n+1)
+	}
+	f.check(d.Remove(t.Context(), numbers))
+	f.close(d)
+	f.store = serving
+	done := false
+	f.store.SetTrace(func(op, _ string) {
+		if op == "readlist" && !done {
+			done = true
+			f.store.SetTrace(nil)
+			release()
+			f.check(other.Finish(t.Context()))
+		}
+	})
+	f.wantIDs("the other process", f.ids(), before[38:])
+	if !done {
+		t.Error("the list was not read")
+	}
 }

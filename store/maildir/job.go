@@ -137,7 +137,7 @@ func (j *job) unlink(g *goneFile, p place) (more bool, err error) {
 	var st unix.Stat_t
 	err = unix.Fstatat(j.dirs[p.in], p.name, &st, unix.AT_SYMLINK_NOFOLLOW)
 	if err == nil {
-		if markOf(&st) != g.mark {
+		if !g.mark.of(&st) {
 			return false, nil // trap 24
 		}
 		err = j.uncount(j.dirs[p.in], p, &st, func() error { return unix.Unlinkat(j.dirs[p.in], p.name, 0) })
@@ -187,10 +187,16 @@ func (s *jobs) crowded() bool {
 }
 
 // busy says that a Maildir has one.
-func (s *jobs) busy(id fileID) bool {
+func (s *jobs) busy(id fileID) bool { return s.idle(id) != nil }
+
+// idle is closed when a Maildir's are done; nil if it has none.
+func (s *jobs) idle(id fileID) chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.byID[id] != nil
+	if q := s.byID[id]; q != nil {
+		return q.idle
+	}
+	return nil
 }
 
 // begin has a job done, after the others of its Maildir, and closes it.

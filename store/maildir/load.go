@@ -304,20 +304,18 @@ func (l *loader) full(ctx context.Context, last bool) (*snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
-	known, err := l.adoptList(list)
-	if err != nil {
-		return nil, err
-	}
-	found, err := l.ghosts(list)
+	known := l.adoptList(list)
+	found, err := l.ghosts(ctx, list)
 	switch {
 	case err != nil:
 		return nil, err
 	case found && !last:
 		return nil, errMoved
 	case found:
-		if known, err = l.adoptList(list); err != nil {
-			return nil, err
-		}
+		known = l.adoptList(list)
+	}
+	if err := l.guard(known); err != nil { // after ghosts: it would take them for messages with other unique-ids
+		return nil, err
 	}
 	l.prove()
 	away, stop := l.measure(ctx)
@@ -335,9 +333,9 @@ func (l *loader) full(ctx context.Context, last bool) (*snapshot, error) {
 	return l.build(known, fresh), nil
 }
 
-// adoptList matches the files with a list that was read, takes the sizes that it knows, and checks
-// that its unique-ids are those served before.
-func (l *loader) adoptList(list *listFile) ([]served, error) {
+// adoptList matches the files with a list that was read, and takes the sizes that it knows. guard is to say whether
+// its unique-ids are those served before.
+func (l *loader) adoptList(list *listFile) []served {
 	l.list = list
 	if l.prev != nil && list.List != nil && list.Validity == l.prev.validity {
 		list.Next = max(list.Next, l.prev.next) // trap 24
@@ -359,7 +357,7 @@ func (l *loader) adoptList(list *listFile) ([]served, error) {
 		slices.SortStableFunc(known, func(a, b served) int { return cmp.Compare(a.order, b.order) })
 		l.identify(known)
 	}
-	return known, l.guard(known)
+	return known
 }
 
 func order(rec *uidlist.Record) uint64 {

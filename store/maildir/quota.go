@@ -128,6 +128,14 @@ func (b *box) full(ctx context.Context, quota maildrop.Quota) error {
 	if quota == (maildrop.Quota{}) {
 		return nil
 	}
+	err := b.reached(ctx, quota)
+	if errors.Is(err, maildrop.ErrFull) && b.cleared(ctx) {
+		err = b.reached(ctx, quota)
+	}
+	return err
+}
+
+func (b *box) reached(ctx context.Context, quota maildrop.Quota) error {
 	t := b.store.tallies.hold(b.id, true)
 	defer b.store.tallies.release(t)
 	return t.room(ctx, b, quota, 0)
@@ -136,6 +144,14 @@ func (b *box) full(ctx context.Context, quota maildrop.Quota) error {
 // admit takes a message of so many octets into new/, by move, if the quota has room for it. Nobody else of this
 // Store moves one there meanwhile, so that no two pass the quota together.
 func (b *box) admit(into int, quota maildrop.Quota, stored int64, move func() error) error {
+	err := b.tryAdmit(into, quota, stored, move)
+	if errors.Is(err, maildrop.ErrFull) && b.cleared(context.Background()) {
+		err = b.tryAdmit(into, quota, stored, move)
+	}
+	return err
+}
+
+func (b *box) tryAdmit(into int, quota maildrop.Quota, stored int64, move func() error) error {
 	t := b.store.tallies.hold(b.id, quota != (maildrop.Quota{}))
 	if t == nil {
 		return move()

@@ -1,0 +1,65 @@
+package maildir_test
+
+import (
+	"errors"
+	"testing"
+
+	"dewey/maildrop"
+)
+
+// While a quota is counted files that are yet to be unlinked count, and no longer.
+func TestLargeRemovalQuota(t *testing.T) {
+	f := withLarge(t, 8)
+	f.checkUsage()
+	d := f.open()
+	release := f.hold(0)
+	f.check(d.Remove(t.Context(), []int{1, 2, 3, 4, 5}))
+	f.close(d)
+	f.checkUsage()
+	f.ids()
+	f.checkUsage()
+	release()
+	f.finish()
+	f.checkUsage()
+	f.ids()
+	f.checkUsage()
+}
+
+// A maildrop that was just emptied takes mail, whether the job is at work or was cut short and nobody has logged in since.
+func TestLargeRemovalMakesRoom(t *testing.T) {
+	for _, killed := range []bool{false, true} {
+		f := withLarge(t, 8)
+		quota := maildrop.Quota{Messages: 6} // which are still there: the first of each folder goes at once
+		d := f.open()
+		release := f.hold(0)
+		f.check(d.Remove(t.Context(), []int{1, 2, 3, 4, 5}))
+		f.close(d)
+		if killed {
+			f.store.SetFault(func(string, string) error { panic("the process has died") })
+			release()
+			f.die()
+		} else {
+			go release()
+		}
+		deposit, err := f.store.Deposit(t.Context(), maildrop.Owner{Quota: quota})
+		if err != nil {
+			t.Fatalf("killed: %v: %v", killed, err)
+		}
+		_, err = deposit.Write([]byte("Subject: new\n"))
+		f.check(errors.Join(err, deposit.Commit(t.Context())))
+		f.finish()
+		if got := f.checkUsage(); got.Messages != 4 {
+			t.Errorf("killed: %v: %+v", killed, got)
+		}
+		f.store.SetLarge(100)
+		for range 2 {
+			d, err := f.store.Deposit(t.Context(), maildrop.Owner{Quota: quota})
+			f.check(err)
+			_, err = d.Write([]byte("Subject: more\n"))
+			f.check(errors.Join(err, d.Commit(t.Context())))
+		}
+		if _, err := f.store.Deposit(t.Context(), maildrop.Owner{Quota: quota}); !errors.Is(err, maildrop.ErrFull) {
+			t.Errorf("killed: %v: of seven messages in room for six: %v", killed, err)
+		}
+	}
+}
