@@ -28,12 +28,14 @@
 // # Mail that is removed
 //
 // Without Life.Undelete files are unlinked, new/ and cur/ are made durable, and then Remove returns. Of 500 or more the
-// records get the keys D and R, which tells the file by mtime and size, in one durable rewrite of dovecot-uidlist, and then
-// Remove returns. No scan has such files. A job unlinks them, makes the folders durable and strikes the records, under the
-// lock on the list alone, so that sessions go on meanwhile; who opens the Maildir and finds such records begins one, if none is
-// at work. Other programs see the files until then. A file under the name of one that is gone, which is not that one, is a
-// new message once the record is struck. With Life.Undelete, lines are
-// first added to dewey-removed/list and made durable: when, the file's new name, where it was, its unique-id and what
+// records get the keys D and R, which tells the file by its size and its inode or mtime, in one durable rewrite of
+// dovecot-uidlist, and then Remove returns. No scan has such files. A job unlinks them, makes the folders durable and
+// strikes the records, under the lock on the list alone, so that sessions go on meanwhile; who opens the Maildir and
+// finds such records begins one, if none is at work, and so does a delivery for which there is no room. Other programs
+// see the files until then. A file under the name of one that is gone, which is not that one, is a new message once the
+// record is struck.
+//
+// With Life.Undelete, lines are first added to dewey-removed/list and made durable: when, the file's new name, where it was, its unique-id and what
 // dovecot-uidlist says of it. Then the files are moved to dewey-removed/, and that, new/ and cur/ are made durable. So at
 // any crash a message is in the maildrop or can be brought back; a line without a file says nothing. To bring it back
 // the record is made durable first, with a new uid and the old unique-id (key P), under the lock on the list, and then

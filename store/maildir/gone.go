@@ -33,25 +33,24 @@ type goneFile struct {
 	unlinked bool
 }
 
-// A fileMark tells a file from another one under its name. Neither a rename changes it nor a copy that keeps times, as of a
-// Maildir that is moved to another disk; the inode's number would change, or be used again.
+// A fileMark tells a file from another one under its name. Neither a rename changes it nor a touch, nor a copy that keeps
+// times, as of a Maildir that is moved to another disk.
 type fileMark struct {
 	mtime int64 // nanoseconds since 1970
 	size  int64
+	inode uint64
 }
 
-func markOf(st *unix.Stat_t) fileMark { return fileMark{st.Mtim.Nano(), st.Size} }
+func markOf(st *unix.Stat_t) fileMark { return fileMark{st.Mtim.Nano(), st.Size, st.Ino} }
 
-// of says that it is the mark of a file. A copy may keep times in whole seconds alone, as tar's does.
+// of says that it is the mark of a file: of one inode, or of one time. A copy may keep times in whole seconds alone, as tar's does.
 func (m fileMark) of(st *unix.Stat_t) bool {
 	now := markOf(st)
 	past := m.mtime - now.mtime
-	return now.size == m.size && (past == 0 || st.Mtim.Nsec == 0 && past > 0 && past < int64(time.Second))
+	return now.size == m.size && (now.inode == m.inode || past == 0 || st.Mtim.Nsec == 0 && past > 0 && past < int64(time.Second))
 }
 
-func (m fileMark) String() string {
-	return strconv.FormatInt(m.mtime, 10) + "." + strconv.FormatInt(m.size, 10)
-}
+func (m fileMark) String() string { return fmt.Sprintf("%d.%d.%d", m.mtime, m.size, m.inode) }
 
 // goneRecord says that the record is of a message that is removed. A mark that can't be read is that of no file, so
 // that none is unlinked. Without D the message was brought back by a dewey that does not know R.
@@ -63,12 +62,8 @@ func goneRecord(rec *uidlist.Record) (fileMark, bool) {
 	if _, removed := rec.Get(uidlist.KeyRemoved); !gone || !removed {
 		return fileMark{}, false
 	}
-	mtime, size, _ := strings.Cut(value, ".")
 	var m fileMark
-	var err1, err2 error
-	m.mtime, err1 = strconv.ParseInt(mtime, 10, 64)
-	m.size, err2 = strconv.ParseInt(size, 10, 64)
-	if err1 != nil || err2 != nil {
+	if _, err := fmt.Sscanf(value, "%d.%d.%d", &m.mtime, &m.size, &m.inode); err != nil || m.String() != value {
 		return fileMark{size: -1}, true
 	}
 	return m, true

@@ -1,6 +1,7 @@
 package maildir_test
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -370,8 +371,15 @@ func TestLargeRemovalInFolders(t *testing.T) {
 	}
 }
 
-// tar moves a Maildir with the times of its files in whole seconds: what was removed does not come back as new mail.
-func TestLargeRemovalMovedInWholeSeconds(t *testing.T) {
+// tar moves a Maildir with the times of its files in whole seconds, and others touch files: what was removed does not come
+// back as new mail.
+func TestLargeRemovalOtherTimes(t *testing.T) {
+	for _, copied := range []bool{true, false} {
+		otherTimes(t, copied)
+	}
+}
+
+func otherTimes(t *testing.T, copied bool) {
 	f := withLarge(t, 8)
 	all := f.ids()
 	d := f.open()
@@ -387,8 +395,13 @@ func TestLargeRemovalMovedInWholeSeconds(t *testing.T) {
 		for _, file := range files {
 			info, err := file.Info()
 			f.check(err)
-			whole := info.ModTime().Truncate(time.Second)
-			f.check(os.Chtimes(filepath.Join(f.root, dir, file.Name()), whole, whole))
+			path, at := filepath.Join(f.root, dir, file.Name()), time.Now()
+			if copied {
+				at = info.ModTime().Truncate(time.Second)
+				text, err := os.ReadFile(path)
+				f.check(errors.Join(err, os.WriteFile(path+"~", text, 0o600), os.Rename(path+"~", path)))
+			}
+			f.check(os.Chtimes(path, at, at))
 		}
 	}
 	f.wantIDs("at first", f.ids(), all[5:])

@@ -19,7 +19,7 @@ const (
 	KeyAdded     = 'E' // octets that sending adds to W; where it stands, S and W were measured
 	KeySurrogate = 'U' // octets of the surrogate (RFC 6856); -1: there is none
 	KeyRemoved   = 'D' // removed by its owner, and kept: when, in seconds since 1970
-	KeyGone      = 'R' // beside D: not kept, its file is yet to be unlinked: mtime in nanoseconds and octets, with a '.' between
+	KeyGone      = 'R' // beside D: not kept, its file is yet to be unlinked: its mtime in nanoseconds, octets and inode, with a '.' between
 )
 
 // A List is a whole uid list.
