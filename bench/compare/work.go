@@ -228,7 +228,7 @@ func (e *environment) jobs() []job {
 			key: "memory-" + m.key, group: "memory", restart: true, curve: true,
 			prepare: func(s *server, _ int) error { return e.makeUsers(s, m.pattern, 4, m.messages, m.size, mixed) },
 			load: func(s *server, _ int) []string {
-				return pop(s, "fetch", m.pattern, 4, 4, "-d", max(c.Hold*2, 100*time.Millisecond).String())
+				return pop(s, "fetch", m.pattern, 4, 4, "-d", max(c.Hold*2, time.Second).String())
 			},
 		})
 	}
