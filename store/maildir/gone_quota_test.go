@@ -36,7 +36,7 @@ func TestLargeRemovalMakesRoom(t *testing.T) {
 		f.close(d)
 		if killed {
 			f.store.SetFault(func(string, string) error { panic("the process has died") })
-			release()
+			release(true)
 			f.die()
 		} else {
 			go release()

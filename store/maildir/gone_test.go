@@ -48,18 +48,24 @@ func (f *fixture) die() {
 	f.store.SetLarge(3)
 }
 
-// hold stops jobs after so many files, until release is called.
-func (f *fixture) hold(after int) (release func()) {
+// hold stops jobs after so many files, until release is called: to go on, or to die there.
+func (f *fixture) hold(after int) (release func(dies ...bool)) {
 	gate := make(chan struct{})
-	left := atomic.Int64{}
+	left, dead := atomic.Int64{}, atomic.Bool{}
 	left.Store(int64(after))
 	f.store.SetFault(func(op, _ string) error {
 		if op == "unlink later" && left.Add(-1) < 0 {
 			<-gate
+			if dead.Load() {
+				panic("the process has died")
+			}
 		}
 		return nil
 	})
-	return func() { close(gate) }
+	return func(dies ...bool) {
+		dead.Store(len(dies) > 0)
+		close(gate)
+	}
 }
 
 // RFC 1939 section 6: what was acknowledged is removed. While the files are unlinked nobody sees them, by no view, and
@@ -141,7 +147,7 @@ func TestLargeRemovalCutShort(t *testing.T) {
 		release := f.hold(1)
 		f.check(d.Remove(t.Context(), []int{1, 2, 3, 4, 5, 6}))
 		f.store.SetFault(func(string, string) error { panic("the process has died") })
-		release()
+		release(true)
 		maildir.Kill(d)
 		f.die()
 		if n := f.messageFiles(); n < 4 {
@@ -244,7 +250,7 @@ func TestTrap24LargeRemoval(t *testing.T) {
 	release := f.hold(0)
 	f.check(d.Remove(t.Context(), []int{1, 2, 3, 4, 5, 6}))
 	f.store.SetFault(func(string, string) error { panic("the process has died") })
-	release()
+	release(true)
 	maildir.Kill(d)
 	f.die()
 	for i, base := range bases {
@@ -386,7 +392,7 @@ func otherTimes(t *testing.T, copied bool) {
 	release := f.hold(0)
 	f.check(d.Remove(t.Context(), []int{1, 2, 3, 4, 5}))
 	f.store.SetFault(func(string, string) error { panic("the process has died") })
-	release()
+	release(true)
 	maildir.Kill(d)
 	f.die()
 	for _, dir := range []string{"new", "cur"} {
