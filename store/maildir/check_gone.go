@@ -9,16 +9,12 @@ import (
 // lookGone takes messages that a large removal has left to be unlinked out of all that is looked at.
 func (c *checker) lookGone() {
 	out := map[string]bool{}
-	for i := range c.list.Records {
-		rec := &c.list.Records[i]
-		if mark, gone := goneRecord(rec); gone {
-			g := goneFile{uid: rec.UID, stem: rec.Base, mark: mark}
-			if f := c.message(rec.Base); f != nil {
-				g.place = f.place
-			}
-			c.gone = append(c.gone, g)
-			out[rec.Base] = true
+	for _, g := range goneIn(c.list.List) {
+		if f := c.message(g.stem); f != nil {
+			g.place = f.place
 		}
+		c.gone = append(c.gone, g)
+		out[g.stem] = true
 	}
 	if len(out) == 0 {
 		return

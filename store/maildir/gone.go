@@ -181,7 +181,7 @@ func (s *session) announce(ctx context.Context, gone []goneFile) (told []goneFil
 
 // passOver takes out of the scan the files of messages that the list says to be gone, and notes them for a job.
 func (l *loader) passOver(list *listFile) {
-	l.gone = goneIn(list)
+	l.gone = goneIn(list.List)
 	var out map[int]bool
 	for i := range l.gone {
 		if n, here := l.byBase[l.gone[i].stem]; here {
@@ -262,7 +262,7 @@ func (b *box) cleared(ctx context.Context) bool {
 		if err != nil || list.List == nil {
 			return false
 		}
-		b.resume(goneIn(list))
+		b.resume(goneIn(list.List))
 		if idle = b.store.jobs.idle(b.id); idle == nil {
 			return false
 		}
@@ -278,7 +278,7 @@ func (b *box) cleared(ctx context.Context) bool {
 }
 
 // goneIn are the messages that a list says to be gone.
-func goneIn(list *listFile) (all []goneFile) {
+func goneIn(list *uidlist.List) (all []goneFile) {
 	for i := range list.Records {
 		if mark, gone := goneRecord(&list.Records[i]); gone {
 			all = append(all, goneFile{uid: list.Records[i].UID, stem: list.Records[i].Base, mark: mark})

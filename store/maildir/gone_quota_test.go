@@ -35,7 +35,6 @@ func TestLargeRemovalMakesRoom(t *testing.T) {
 		f.check(d.Remove(t.Context(), []int{1, 2, 3, 4, 5}))
 		f.close(d)
 		if killed {
-			f.store.SetFault(func(string, string) error { panic("the process has died") })
 			release(true)
 			f.die()
 		} else {

@@ -48,6 +48,14 @@ func (f *fixture) die() {
 	f.store.SetLarge(3)
 }
 
+// kill is the death of a process, with a session and jobs that are held.
+func (f *fixture) kill(d maildrop.Maildrop, release func(dies ...bool)) {
+	f.t.Helper()
+	release(true)
+	maildir.Kill(d)
+	f.die()
+}
+
 // hold stops jobs after so many files, until release is called: to go on, or to die there.
 func (f *fixture) hold(after int) (release func(dies ...bool)) {
 	gate := make(chan struct{})
@@ -146,10 +154,7 @@ func TestLargeRemovalCutShort(t *testing.T) {
 		d := f.open()
 		release := f.hold(1)
 		f.check(d.Remove(t.Context(), []int{1, 2, 3, 4, 5, 6}))
-		f.store.SetFault(func(string, string) error { panic("the process has died") })
-		release(true)
-		maildir.Kill(d)
-		f.die()
+		f.kill(d, release)
 		if n := f.messageFiles(); n < 4 {
 			t.Fatalf("%s: %d files are left: the test tests nothing", what, n)
 		}
@@ -249,10 +254,7 @@ func TestTrap24LargeRemoval(t *testing.T) {
 	d := f.open()
 	release := f.hold(0)
 	f.check(d.Remove(t.Context(), []int{1, 2, 3, 4, 5, 6}))
-	f.store.SetFault(func(string, string) error { panic("the process has died") })
-	release(true)
-	maildir.Kill(d)
-	f.die()
+	f.kill(d, release)
 	for i, base := range bases {
 		f.check(os.Remove(f.find(base)))
 		f.put("new/"+base, fmt.Sprintf("Subject: another %d\n", i))
@@ -391,10 +393,7 @@ func otherTimes(t *testing.T, copied bool) {
 	d := f.open()
 	release := f.hold(0)
 	f.check(d.Remove(t.Context(), []int{1, 2, 3, 4, 5}))
-	f.store.SetFault(func(string, string) error { panic("the process has died") })
-	release(true)
-	maildir.Kill(d)
-	f.die()
+	f.kill(d, release)
 	for _, dir := range []string{"new", "cur"} {
 		files, err := os.ReadDir(filepath.Join(f.root, dir))
 		f.check(err)
